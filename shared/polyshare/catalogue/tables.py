@@ -1,0 +1,239 @@
+"""The catalogue's tables. The truth is ledger + store: all here but sessions and delivery marks can be rebuilt."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+metadata = sa.MetaData()
+Id = sa.String(36)  # a UUID as text
+Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by itself only in INTEGER
+
+assets = sa.Table(
+    "assets",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("kind", sa.SmallInteger, nullable=False),
+    sa.Column("organisation", sa.String(64), nullable=False),
+    sa.Column("owner", sa.String(255), nullable=False),  # subject of the registrant
+    sa.Column("name", sa.String(64)),
+    sa.Column("version", sa.Integer),
+    sa.Column("supersedes", Id),
+    sa.Column("visibility", sa.String(16), nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created", sa.Double, nullable=False),  # Unix seconds, as all times here
+    sa.Column("fields", sa.JSON, nullable=False),  # metadata as given, before it is sealed
+    # frozen at registration
+    sa.Column("salt", sa.LargeBinary(32)),
+    sa.Column("content_root", sa.LargeBinary(32)),  # of the files, or of the job request for models and translations
+    sa.Column("metadata", sa.JSON),  # the sealed document, with salts
+    sa.Column("record", sa.LargeBinary),
+    sa.Column("address", sa.String(42)),
+    sa.Column("request", sa.JSON),  # the job request of a model or a translation
+    # the result of its job
+    sa.Column("outcome", sa.SmallInteger),  # 1 completed, 2 failed
+    sa.Column("reason", sa.Text),
+    sa.Column("result_salt", sa.LargeBinary(32)),
+    sa.Column("result_root", sa.LargeBinary(32)),
+    sa.Column("result_metadata", sa.JSON),
+    sa.Column("provenance", sa.LargeBinary(32)),  # sha256 of the run record
+    # what the ledger says
+    sa.Column("anchored", sa.Double),
+    sa.Column("result_anchored", sa.Double),
+    # governing
+    sa.Column("revoked", sa.Double),
+    sa.Column("revocation_reason", sa.Text),
+    sa.Column("revocation_anchored", sa.Double),
+    sa.Column("erased", sa.Double),
+    sa.Column("journalled", sa.Integer, nullable=False, server_default="0"),  # journal objects written for it
+    sa.UniqueConstraint("organisation", "name", "version"),
+    sa.Index("assets_by_organisation", "organisation", "created", "id"),
+    sa.Index("assets_unfinished", "state", "created"),
+    sa.Index("assets_by_content", "content_root"),
+    sa.Index("assets_by_result", "result_root"),
+)
+
+parents = sa.Table(
+    "parents",
+    metadata,
+    sa.Column("asset", Id, primary_key=True),
+    sa.Column("position", sa.SmallInteger, primary_key=True),
+    sa.Column("parent", Id, nullable=False),
+    sa.Column("role", sa.String(16), nullable=False),  # dataset | model
+    sa.Index("parents_by_parent", "parent"),
+)
+
+files = sa.Table(
+    "files",
+    metadata,
+    sa.Column("asset", Id, primary_key=True),
+    sa.Column("part", sa.String(8), primary_key=True),  # content | source | result | report
+    sa.Column("position", sa.Integer, primary_key=True),
+    sa.Column("path", sa.Text, nullable=False),
+    sa.Column("size", sa.BigInteger, nullable=False),
+    sa.Column("digest", sa.String(80), nullable=False),
+    sa.Column("key", sa.Text, nullable=False),  # of the blob that holds it
+    sa.Index("files_by_digest", "digest", "size"),
+    sa.Index("files_by_key", "key"),
+)
+
+uploads = sa.Table(
+    "uploads",
+    metadata,
+    sa.Column("id", Id, primary_key=True),  # of the asset, or of the job, that it is for
+    sa.Column("organisation", sa.String(64), nullable=False),
+    sa.Column("files", sa.JSON, nullable=False),  # the declared manifest
+    sa.Column("reused", sa.JSON, nullable=False),  # path → key of a blob that the caller may read
+    sa.Column("expires", sa.Double, nullable=False),
+    sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("uploads_open", "closed", "expires"),
+)
+
+multiparts = sa.Table(
+    "multiparts",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("upload", Id, nullable=False),
+    sa.Column("multipart", sa.Text, nullable=False),  # the store's name for it
+    sa.Column("completed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Index("multiparts_by_upload", "upload"),
+)
+
+parts = sa.Table(
+    "parts",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("sha256", sa.LargeBinary(32), nullable=False),  # the only bytes ever signed for this part
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("id", Id, primary_key=True),
+    sa.Column("asset", Id, nullable=False),
+    sa.Column("action", sa.String(16), nullable=False),  # ingest | train | translate
+    sa.Column("state", sa.String(16), nullable=False),  # waiting | queued | running | publishing | done | failed
+    sa.Column("attempt", sa.Integer, nullable=False),
+    sa.Column("token_hash", sa.LargeBinary(32)),
+    sa.Column("deadline", sa.Double),
+    sa.Column("heard", sa.Double),  # when the runner last told of it
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Column("log_tail", sa.Text, nullable=False, server_default=""),
+    sa.Column("completion", sa.LargeBinary(32)),  # digest of the completion that was accepted
+    sa.Index("jobs_by_asset", "asset"),
+    sa.Index("jobs_unfinished", "state", "created"),
+)
+
+stages = sa.Table(
+    "stages",
+    metadata,
+    sa.Column("row", Key, primary_key=True),
+    sa.Column("asset", Id, nullable=False),
+    sa.Column("stage", sa.String(32), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("detail", sa.Text),
+    sa.Index("stages_by_asset", "asset", "row"),
+)
+
+writes = sa.Table(
+    "writes",  # to the ledger
+    metadata,
+    sa.Column("row", Key, primary_key=True),
+    sa.Column("asset", Id, nullable=False),
+    sa.Column("action", sa.String(8), nullable=False),  # register | result | revoke
+    sa.Column("entry", sa.JSON, nullable=False),  # the fields of ports.Register, Result or Revocation, bytes as hex
+    sa.Column("after", sa.JSON, nullable=False),  # ids of the assets that must be anchored before
+    sa.Column("state", sa.String(8), nullable=False),  # pending | sent | done | rejected
+    sa.Column("transaction", sa.LargeBinary(32)),
+    sa.Column("reason", sa.Text),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.UniqueConstraint("asset", "action"),
+    sa.Index("writes_pending", "state", "row"),
+    sa.Index("writes_by_transaction", "transaction"),
+)
+
+transactions = sa.Table(
+    "transactions",
+    metadata,
+    sa.Column("hash", sa.LargeBinary(32), primary_key=True),
+    sa.Column("nonce", sa.BigInteger, nullable=False),
+    sa.Column("raw", sa.LargeBinary, nullable=False),
+    sa.Column("state", sa.String(8), nullable=False),  # signed | mined | failed
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("created", sa.Double, nullable=False),
+    sa.Index("transactions_by_state", "state", "nonce"),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.String(32), primary_key=True),
+    sa.Column("holder", sa.String(64), nullable=False),
+    sa.Column("fence", sa.BigInteger, nullable=False),
+    sa.Column("expires", sa.Double, nullable=False),
+)
+
+inbox = sa.Table(
+    "inbox",  # of events
+    metadata,
+    sa.Column("source", sa.String(255), primary_key=True),
+    sa.Column("id", sa.String(255), primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+)
+
+outbox = sa.Table(
+    "outbox",  # of events
+    metadata,
+    sa.Column("row", Key, primary_key=True),
+    sa.Column("id", Id, nullable=False, unique=True),
+    sa.Column("type", sa.String(64), nullable=False),
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("data", sa.JSON, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("due", sa.Double, nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    sa.Index("outbox_due", "due", "row"),
+)
+
+grants = sa.Table(
+    "grants",
+    metadata,
+    sa.Column("asset", Id, primary_key=True),
+    sa.Column("organisation", sa.String(64), primary_key=True),
+    sa.Column("by", sa.String(255), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("expires", sa.Double),
+    sa.Index("grants_by_organisation", "organisation"),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("row", Key, primary_key=True),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("organisation", sa.String(64), nullable=False),  # of the asset
+    sa.Column("subject", sa.String(255), nullable=False),
+    sa.Column("action", sa.String(32), nullable=False),
+    sa.Column("asset", Id),
+    sa.Column("detail", sa.JSON),
+    sa.Index("audit_by_organisation", "organisation", "row"),
+)
+
+idempotency = sa.Table(
+    "idempotency",
+    metadata,
+    sa.Column("subject", sa.String(255), primary_key=True),
+    sa.Column("key", sa.String(255), primary_key=True),
+    sa.Column("request", sa.LargeBinary(32), nullable=False),  # digest of what was asked
+    sa.Column("asset", Id, nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+)
+
+inbox_drops = sa.Table(
+    "inbox_drops",  # datasets dropped in the inbox bucket that became an ingest
+    metadata,
+    sa.Column("prefix", sa.Text, primary_key=True),  # <org>/<name>/
+    sa.Column("etag", sa.String(255), primary_key=True),  # of its dataset.json
+    sa.Column("asset", Id, nullable=False),
+    sa.Column("problem", sa.Text),
+)

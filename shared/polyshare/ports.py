@@ -1,0 +1,226 @@
+"""The ports through which operations reach the world. Each has a fake with real behaviour and a real side.
+
+| port | fake | real |
+| --- | --- | --- |
+| Store | store.MemoryStore | store.S3Store |
+| Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
+| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner |
+| Bus | events.MemoryBus | events.HttpBus |
+| Catalogue | catalogue.Catalogue on SQLite in memory | on a file, or PostgreSQL |
+| Clock, Random | tests.simulation | SystemClock, SystemRandom |
+"""
+
+from __future__ import annotations
+
+import enum
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from polyshare.events import Event
+    from polyshare.jobs.job import Runner as Runner
+
+
+class Bucket(enum.StrEnum):
+    """What a bucket is for; settings give its name."""
+
+    BLOBS = "blobs"
+    JOURNAL = "journal"
+    INBOX = "inbox"
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What the store says of an object without its bytes."""
+
+    size: int
+    etag: str
+    sha256: str | None  # as S3 writes it: base64, with -N when composite; None where the store keeps none
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    key: str
+    size: int
+    etag: str
+    modified: float  # Unix seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """A request that its holder may make once or more until it expires, with exactly these headers."""
+
+    url: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Store(Protocol):
+    """Objects in buckets. Raises errors.Unavailable when the store does not answer."""
+
+    def put(self, bucket: Bucket, key: str, data: bytes, *, if_absent: bool = False) -> bool:
+        """Store bytes (their SHA-256 checked by the store). With if_absent, False and nothing done if the key exists."""
+        ...
+
+    def get(self, bucket: Bucket, key: str) -> bytes:
+        """Raises NotFound."""
+        ...
+
+    def head(self, bucket: Bucket, key: str) -> Head | None: ...
+
+    def list(self, bucket: Bucket, prefix: str = "", *, after: str = "") -> Iterator[Listed]:
+        """Objects in order of their keys (UTF-8 bytes)."""
+        ...
+
+    def delete(self, bucket: Bucket, keys: Iterable[str]) -> None:
+        """Delete objects, all versions of them; a missing one is fine. Raises Conflict where retention forbids it."""
+        ...
+
+    def sign_get(self, bucket: Bucket, key: str, *, seconds: int, if_match: str | None = None) -> Signed: ...
+
+    def sign_put(self, bucket: Bucket, key: str, *, sha256: bytes, seconds: int) -> Signed:
+        """A PUT of exactly the bytes with this SHA-256."""
+        ...
+
+    def start_multipart(self, bucket: Bucket, key: str) -> str: ...
+
+    def sign_part(self, bucket: Bucket, key: str, upload: str, part: int, *, sha256: bytes, seconds: int) -> Signed: ...
+
+    def list_parts(self, bucket: Bucket, key: str, upload: str) -> dict[int, int]:
+        """Sizes of the parts that are there, by their numbers; raises NotFound if the upload is over."""
+        ...
+
+    def complete_multipart(self, bucket: Bucket, key: str, upload: str, parts: Sequence[bytes]) -> None:
+        """Make the object of parts with these SHA-256 digests. Raises Mismatch naming what does not fit."""
+        ...
+
+    def abort_multipart(self, bucket: Bucket, key: str, upload: str) -> None: ...
+
+
+class Clock(Protocol):
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+class SystemClock:
+    def now(self) -> float:
+        return time.time()
+
+
+class Random(Protocol):
+    def bytes(self, count: int) -> bytes:
+        """Random bytes that nobody can guess."""
+        ...
+
+
+class SystemRandom:
+    def bytes(self, count: int) -> bytes:
+        return os.urandom(count)
+
+
+class Bus(Protocol):
+    """Carries events to the functions that the routing table names, at least once and in any order."""
+
+    def publish(self, event: Event) -> bool:
+        """Whether every route took the event (or refused it for good); if not, it is sent again later."""
+        ...
+
+
+# --- ledger -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """One registration: the kind and the packed record (ledger.record)."""
+
+    id: bytes  # 16
+    kind: int
+    record: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One result: outcome 1 completed, 2 failed; the other values 32 bytes each."""
+
+    id: bytes
+    outcome: int
+    commitment: bytes
+    metadata_root: bytes
+    provenance: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """One revocation: 32 bytes, the digest of (reason, time)."""
+
+    id: bytes
+    digest: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class SignedTransaction:
+    hash: bytes
+    raw: bytes = field(repr=False)
+    nonce: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """A mined transaction that is final on its chain."""
+
+    succeeded: bool
+    block: int
+    time: float  # Unix seconds, of the block
+    rejected: Mapping[bytes, str]  # asset id → reason, of the entries that the registry set aside
+
+
+@dataclass(frozen=True, slots=True)
+class TrustRoot:
+    """What a verifier pins: the chain, the registry and its definitions by kind. Addresses are 20 bytes."""
+
+    chain_id: int
+    registry: bytes
+    definitions: Mapping[int, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class AssetState:
+    """What the node says of an asset's contract; code is empty when there is none."""
+
+    code: bytes
+    result: bytes  # 32, zero when there is none
+    revocation: bytes
+    block: int
+
+
+class Ledger(Protocol):
+    """A chain with the registry on it. Raises errors.Unavailable when the node does not answer."""
+
+    def trust_root(self) -> TrustRoot: ...
+
+    def sign(
+        self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation], nonce: int
+    ) -> SignedTransaction:
+        """Sign one transaction for entries of one type. Sends nothing."""
+        ...
+
+    def send(self, raw: bytes) -> None:
+        """Hand signed bytes to the node; sending them again is fine."""
+        ...
+
+    def receipt(self, transaction: bytes, *, wait: float = 0) -> Receipt | None:
+        """The receipt once it is final, or None after `wait` seconds."""
+        ...
+
+    def next_nonce(self) -> int:
+        """The writer's next nonce by the mined state."""
+        ...
+
+    def capacity(self) -> int:
+        """Gas that one transaction may use: 60% of the block's limit."""
+        ...
+
+    def asset(self, address: bytes) -> AssetState: ...
