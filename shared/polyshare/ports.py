@@ -61,7 +61,7 @@ class Store(Protocol):
     """Objects in buckets. Raises errors.Unavailable when the store does not answer."""
 
     def put(self, bucket: Bucket, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        """Store bytes (their SHA-256 checked by the store). With if_absent, False and nothing done if the key exists."""
+        """Store bytes, their SHA-256 checked by the store. With if_absent: False, nothing done, if the key exists."""
         ...
 
     def get(self, bucket: Bucket, key: str) -> bytes:
