@@ -35,7 +35,8 @@ assets = sa.Table(
     sa.Column("result_salt", sa.LargeBinary(32)),
     sa.Column("result_root", sa.LargeBinary(32)),
     sa.Column("result_metadata", sa.JSON),
-    sa.Column("provenance", sa.LargeBinary(32)),  # sha256 of the run record
+    sa.Column("run", sa.JSON),  # the run record
+    sa.Column("provenance", sa.LargeBinary(32)),  # sha256 of its RFC 8785 form
     # what the ledger says
     sa.Column("anchored", sa.Double),
     sa.Column("result_anchored", sa.Double),

@@ -1,0 +1,431 @@
+"""Bodies of HTTP requests and answers: the one description that the functions check, clients use and OpenAPI is made of.
+
+Digests are `sha256:<hex>` or `sha256-<N>:<hex>`, other byte strings hexadecimal, times Unix seconds, sizes bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from polyshare.assets import Visibility
+
+Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+Ref = Annotated[str, Meta(min_length=1, max_length=200, description="a UUID, org/name or org/name@version")]
+Scalar = str | int | float | bool | None
+
+
+class Request(Struct, forbid_unknown_fields=True, kw_only=True):
+    """Unknown fields are refused, so that a typing mistake is an error and not a silence."""
+
+
+class File(Request, omit_defaults=True):
+    path: Annotated[str, Meta(max_length=1024)]
+    size: Annotated[int, Meta(ge=0)]
+    digest: Annotated[str, Meta(max_length=80)]
+    parts: list[Hex32] = []
+
+
+class Registration(Request):
+    """What every registration says."""
+
+    organisation: str | None = None  # may be left out by who is in one organisation only
+    name: str | None = None
+    metadata: dict[str, Any] = {}
+    visibility: Visibility = Visibility.ORGANISATION
+
+
+class RegisterDataset(Registration):
+    files: Annotated[list[File], Meta(min_length=1)]
+
+
+class RegisterImportedModel(Registration):
+    files: Annotated[list[File], Meta(min_length=1)]
+    trained_on: list[Ref] = []  # registered datasets that its owner says it was trained on
+
+
+class RegisterModel(Registration):
+    dataset: Ref
+    image: Annotated[str, Meta(max_length=512, description="uv:<name>[@sha256:…] or oci:<image>[:tag|@sha256:…]")]
+    parameters: dict[str, Any] = {}
+    source: list[File] = []  # the training code, if the image takes one
+    program: str = "train.py"  # which file of the source is run
+    seconds: Annotated[int, Meta(ge=1, le=604_800)] | None = None  # time limit of the training
+    memory: Annotated[int, Meta(ge=64 * 1024**2)] | None = None  # bytes
+    allow_revoked: bool = False
+    translate: bool = True  # to ONNX, when it is trained
+
+
+class Translate(Request):
+    model: Ref
+    opset: Annotated[int, Meta(ge=9, le=26)] | None = None
+    allow_revoked: bool = False
+
+
+class Registered(Struct, kw_only=True):
+    """Acknowledged: from here on nothing of it is lost. The contract's address is final, also before it is anchored."""
+
+    id: str
+    kind: str
+    address: str
+    anchored: bool
+    organisation: str
+    name: str | None
+    version: int | None
+
+
+class Uploading(Struct, kw_only=True):
+    """Upload what is missing (ask for URLs), then confirm."""
+
+    id: str
+    missing: list[str]  # paths
+    expires: float
+
+
+class Part(Request):
+    path: str
+    part: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    sha256: Hex32
+
+
+class AskUploadUrls(Request):
+    parts: Annotated[list[Part], Meta(min_length=1, max_length=500)]
+
+
+class SignedUrl(Struct):
+    """A request to make with exactly these headers."""
+
+    url: str
+    headers: dict[str, str] = {}
+
+
+class UploadUrls(Struct):
+    """In the order asked; null where the part is there already."""
+
+    urls: list[SignedUrl | None]
+
+
+class AskDownloadUrls(Request):
+    paths: Annotated[list[str], Meta(min_length=1, max_length=500)]
+    part: str = "main"  # main | source | report
+
+
+class DownloadUrl(Struct):
+    url: str
+    headers: dict[str, str] = {}
+    parts: list[str] = []  # digests of the file's parts, where it has more than one
+
+
+class DownloadUrls(Struct):
+    urls: list[DownloadUrl]
+
+
+class InboxCredentials(Struct):
+    """An S3 key that may put and read below the organisation's prefix of the inbox, and nothing else."""
+
+    endpoint: str
+    region: str
+    bucket: str
+    prefix: str
+    access_key: str
+    secret_key: str
+
+
+class AskInboxCredentials(Request):
+    organisation: str | None = None
+
+
+class Stage(Struct):
+    stage: str
+    at: float
+    detail: str | None = None
+
+
+class Status(Struct, kw_only=True):
+    id: str
+    kind: str
+    organisation: str
+    name: str | None
+    version: int | None
+    state: str
+    address: str | None
+    anchored: bool
+    result_anchored: bool
+    finished: bool  # nothing more will happen by itself
+    reason: str | None  # why it failed
+    position: int | None  # in the queue, 1 = next
+    attempt: int | None
+    revoked: bool
+    erased: bool
+    stages: list[Stage]
+    log_tail: str
+    translation: str | None  # UUID of the newest translation, of a model
+    cursor: int  # give it as ?since= to wait for what comes after
+
+
+class Share(Request):
+    organisation: str
+    expires: float | None = None  # Unix seconds
+
+
+class Unshare(Request):
+    organisation: str
+
+
+class SetVisibility(Request):
+    visibility: Visibility
+
+
+class Revoke(Request):
+    reason: Annotated[str, Meta(min_length=1, max_length=1000)]
+
+
+class Erase(Request):
+    confirm: Annotated[str, Meta(description="the asset's UUID once more")]
+
+
+class Grant(Struct):
+    organisation: str
+    by: str
+    at: float
+    expires: float | None
+
+
+class Grants(Struct):
+    visibility: str
+    grants: list[Grant]
+
+
+class Audited(Struct):
+    at: float
+    organisation: str
+    subject: str
+    action: str
+    asset: str | None
+    detail: dict[str, Any] | None
+
+
+class AuditLog(Struct):
+    entries: list[Audited]
+    cursor: str | None
+
+
+class Listed(Struct, kw_only=True):
+    id: str
+    kind: str
+    organisation: str
+    name: str | None
+    version: int | None
+    state: str
+    visibility: str
+    created: float
+    address: str | None
+    revoked: bool
+    erased: bool
+
+
+class Listing(Struct):
+    assets: list[Listed]
+    cursor: str | None
+
+
+class Relative(Struct, kw_only=True):
+    """An asset in a lineage; one that the caller can't read shows its address and kind only."""
+
+    address: str
+    kind: str
+    withheld: bool = False
+    id: str | None = None
+    organisation: str | None = None
+    name: str | None = None
+    version: int | None = None
+    state: str | None = None
+    revoked: bool = False
+    record: str | None = None  # hex; its links are the addresses of its parents
+    salt: str | None = None
+    content_root: str | None = None
+    parents: list[str] = []  # addresses
+    roles: list[str] = []
+
+
+class Lineage(Struct):
+    address: str
+    assets: list[Relative]  # the asset first, then its ancestors, nearest first
+    children: list[Relative] = []
+
+
+class Chain(Struct):
+    chain_id: int
+    registry: str
+    definitions: dict[str, str]  # kind → address
+    rpc: str | None = None  # where a client may ask the node itself
+
+
+class FileDocument(Struct):
+    path: str
+    size: int
+    digest: str
+
+
+class ContentDocument(Struct, kw_only=True):
+    """Files and what ties them to the ledger: commitment = sha256("polyshare/content/1" ‖ salt ‖ root)."""
+
+    salt: str
+    root: str
+    files: list[FileDocument]
+
+
+class RequestDocument(Struct, kw_only=True):
+    """What a job was asked to do; root = sha256 of the request's RFC 8785 form, committed as content is."""
+
+    salt: str
+    root: str
+    request: dict[str, Any]
+
+
+class ResultDocument(Struct, kw_only=True):
+    outcome: int
+    anchored: bool
+    content: ContentDocument
+    metadata: dict[str, Any]  # the sealed document
+    provenance: str
+    run: dict[str, Any]
+
+
+class RevokedDocument(Struct):
+    reason: str
+    at: int
+    anchored: bool
+
+
+class AssetDocument(Struct, kw_only=True):
+    """All that its reader needs to check an asset against the ledger; `polyshare fetch` keeps it as polyshare.json."""
+
+    schema: str
+    id: str
+    kind: str
+    organisation: str
+    name: str | None
+    version: int | None
+    state: str
+    created: float
+    registrant: str
+    address: str
+    anchored: bool
+    chain: Chain
+    record: str
+    metadata: dict[str, Any]  # the sealed document
+    content: ContentDocument | None  # of a dataset or an imported model
+    request: RequestDocument | None  # of a model or a translation
+    result: ResultDocument | None
+    source: list[FileDocument]
+    report: list[FileDocument]
+    lineage: list[Relative]
+    revoked: RevokedDocument | None
+    erased: bool
+    reason: str | None = None
+
+
+class ContractState(Struct, kw_only=True):
+    """The contract's own words, read from the ledger's node now."""
+
+    id: str
+    kind: str
+    address: str
+    chain: Chain
+    anchored: bool
+    block: int
+    schema: int | None = None
+    commitment: str | None = None
+    metadata_root: str | None = None
+    parents: list[str] = []
+    supersedes: str | None = None
+    environment: str | None = None
+    opset: int | None = None
+    result: str | None = None
+    revocation: str | None = None
+
+
+# --- jobs ---------------------------------------------------------------------------------------------------------
+
+
+class StartJob(Request):
+    attempt: int
+
+
+class AskInputUrls(Request):
+    files: Annotated[list[InputFile], Meta(min_length=1, max_length=500)]
+
+
+class InputFile(Request):
+    channel: str
+    path: str
+
+
+class InputUrls(Struct):
+    urls: list[SignedUrl]
+
+
+class JobProgress(Request):
+    attempt: int
+    stage: str
+    log_tail: Annotated[str, Meta(max_length=65_536)] = ""
+
+
+class OutputPart(Request):
+    path: str
+    size: Annotated[int, Meta(ge=0)]
+    part: Annotated[int, Meta(ge=1, le=10_000)] = 1
+    sha256: Hex32
+
+
+class AskOutputUrls(Request):
+    parts: Annotated[list[OutputPart], Meta(min_length=1, max_length=500)]
+
+
+class CompleteJob(Request):
+    attempt: int
+    outcome: str  # trained | translated | ingested | failed
+    reason: Annotated[str, Meta(max_length=4000)] = ""
+    files: list[File] = []
+    report: list[File] = []  # files about the run that are not its result: certificate of a failed translation, logs
+    metadata: dict[str, Any] = {}
+    run: dict[str, Any] = {}
+
+
+class JobDocument(Struct, kw_only=True):
+    """What a job's steps need; URLs are asked for one by one, just before they are used."""
+
+    job: str
+    attempt: int
+    action: str
+    asset: str
+    organisation: str
+    deadline: float
+    environment: str | None = None
+    program: str | None = None
+    parameters: dict[str, Any] = {}
+    limits: dict[str, int] = {}
+    channels: dict[str, list[dict[str, Any]]] = {}
+    translate: dict[str, Any] | UnsetType = UNSET
+
+
+class Problem(Struct, kw_only=True):
+    """RFC 9457."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+
+
+def decode(body: bytes, kind: type[Any]) -> Any:
+    """Read a JSON body as `kind`; raises errors.Invalid naming the field."""
+    from polyshare.errors import Invalid
+
+    try:
+        return msgspec.json.decode(body or b"{}", type=kind)
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        raise Invalid(f"the body is not a valid {kind.__name__}: {error}") from error

@@ -1,0 +1,64 @@
+"""Events on their way out (outbox) and those that came in (inbox), each written with the change that it belongs to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+
+from polyshare.catalogue.tables import inbox, outbox
+from polyshare.events import Event
+
+if TYPE_CHECKING:
+    from polyshare.bootstrap import Ports
+
+
+def append(
+    connection: sa.Connection, type: str, *, subject: str, data: Mapping[str, Any] | None = None, ports: Ports
+) -> None:
+    """Add an event that is sent after the transaction commits (see `deliver`)."""
+    now = ports.clock.now()
+    connection.execute(
+        outbox.insert().values(id=ports.new_id(), type=type, subject=subject, data=dict(data or {}), at=now, due=now)
+    )
+
+
+def deliver(ports: Ports, *, limit: int = 100) -> int:
+    """Send what is due, oldest first; what nobody took is due again later. Returns how many were taken."""
+    now = ports.clock.now()
+    with ports.catalogue.transaction() as connection:
+        rows = connection.execute(
+            sa.select(outbox)
+            .where(outbox.c.due <= now)
+            .order_by(outbox.c.row)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        ).all()
+        if not rows:
+            return 0
+        # Not due again while it is being sent; if this process dies, it is.
+        for row in rows:
+            wait = min(2.0**row.attempts, 60.0) + 5.0
+            connection.execute(
+                outbox.update().where(outbox.c.row == row.row).values(due=now + wait, attempts=row.attempts + 1)
+            )
+    taken = []
+    for row in rows:
+        event = Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at)
+        if ports.bus.publish(event):
+            taken.append(row.row)
+    if taken:
+        with ports.catalogue.transaction() as connection:
+            connection.execute(outbox.delete().where(outbox.c.row.in_(taken)))
+    return len(taken)
+
+
+def first_time(connection: sa.Connection, event: Event, now: float) -> bool:
+    """Note that an event came in; False if it came before. In the transaction of what it causes."""
+    seen = connection.execute(
+        sa.select(inbox.c.id).where(inbox.c.source == event.source, inbox.c.id == event.id)
+    ).first()
+    if seen is None:
+        connection.execute(inbox.insert().values(source=event.source, id=event.id, at=now))
+    return seen is None

@@ -1,0 +1,86 @@
+"""Settings of a function, read once from one mapping.
+
+Embedded, the environment names one JSON file in POLYSHARE_SETTINGS; on a platform each setting is a variable of its own,
+POLYSHARE_<NAME IN CAPITALS>. Secrets are never values here: a setting names the file that holds one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from polyshare.errors import Misconfigured
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a function needs to know; see each field's comment."""
+
+    database: str  # SQLAlchemy URL
+    s3_endpoint: str
+    s3_access_key_file: str
+    s3_secret_key_file: str
+    functions_url: str  # template with {function}, reachable by the functions themselves and by jobs
+    event_token_file: str  # the shared secret that events between functions carry
+    jwt_issuer: str
+    jwks_file: str  # the issuer's public keys; "" asks the issuer's discovery document
+    s3_region: str = "us-east-1"
+    s3_public_endpoint: str = ""  # as clients reach it, where that is another address
+    bucket_blobs: str = "polyshare-blobs"
+    bucket_journal: str = "polyshare-journal"
+    bucket_inbox: str = "polyshare-inbox"
+    ledger_rpc: str = ""
+    ledger_key_file: str = ""  # only in anchor
+    trust_root: Mapping[str, Any] = field(default_factory=dict)  # chain_id, registry, definitions
+    runner: str = "local"
+    runner_spool: str = ""
+    data: str = ""  # the embedded stack's data folder
+    url_seconds: int = 300  # how long a presigned URL lives
+    upload_seconds: int = 86_400  # how long an upload may take
+    sweep_seconds: float = 2.0
+    job_seconds: int = 3600
+    most_upload_bytes: int = 5 * 1024**4
+
+    @classmethod
+    def read(cls, environ: Mapping[str, str]) -> Settings:
+        """Raises Misconfigured, naming what is missing or wrong and what to set it to."""
+        if "POLYSHARE_SETTINGS" in environ:
+            path = Path(environ["POLYSHARE_SETTINGS"])
+            try:
+                given = json.loads(path.read_bytes())
+            except (OSError, ValueError) as error:
+                raise Misconfigured(f"POLYSHARE_SETTINGS names {path}, which can't be read as JSON: {error}") from error
+        else:
+            prefix = "POLYSHARE_"
+            given = {k.removeprefix(prefix).lower(): v for k, v in environ.items() if k.startswith(prefix)}
+        missing = [f.name for f in fields(cls) if f.name not in given and f.default is f.default_factory is MISSING]
+        if missing:
+            names = ", ".join(f"POLYSHARE_{name.upper()}" for name in missing)
+            raise Misconfigured(f"settings are missing: {names}; polyshare/settings.py says what each is")
+        return cls(**{f.name: _value(f.name, f.type, given[f.name]) for f in fields(cls) if f.name in given})
+
+
+def _value(name: str, kind: Any, value: Any) -> Any:
+    try:
+        if kind == "int":
+            return int(value)
+        if kind == "float":
+            return float(value)
+        if kind.startswith("Mapping"):
+            return json.loads(value) if isinstance(value, str) else dict(value)
+    except (TypeError, ValueError) as error:
+        raise Misconfigured(f"POLYSHARE_{name.upper()} is {value!r}, which is not {kind}") from error
+    return str(value)
+
+
+def read_secret(path: str, setting: str) -> str:
+    """The text in a secret's file; raises Misconfigured naming the setting, never the secret."""
+    try:
+        return Path(path).read_text().strip()
+    except OSError as error:
+        raise Misconfigured(
+            f"POLYSHARE_{setting.upper()} names {path!r}, which can't be read: {error.strerror}"
+        ) from error
