@@ -1,4 +1,4 @@
-"""Bodies of HTTP requests and answers: the one description that the functions check, clients use and OpenAPI is made of.
+"""Bodies of HTTP requests and answers: the one description that functions check, clients use and OpenAPI is made of.
 
 Digests are `sha256:<hex>` or `sha256-<N>:<hex>`, other byte strings hexadecimal, times Unix seconds, sizes bytes.
 """

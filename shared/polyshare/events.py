@@ -6,7 +6,8 @@ On Knative the table becomes Triggers; embedded, `HttpBus` posts straight to the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -105,23 +106,30 @@ class HttpBus:
     A refusal that can't change (400, 403, 422) also ends it: the function has logged why. Anything else is retried.
     """
 
-    def __init__(self, url: str, token: Callable[[], str], *, timeout: float = 30.0) -> None:
+    def __init__(self, url: str, token: Callable[[], str], *, timeout: float = 60.0) -> None:
         self._url, self._token, self._timeout = url, token, timeout
         self._client: Any = None
 
-    def publish(self, event: Event) -> bool:
+    def publish(self, sent: Sequence[Event]) -> list[bool]:
         import httpx
 
         if self._client is None:
             self._client = httpx.Client(timeout=self._timeout, trust_env=False)
+        if len(sent) == 1:
+            return [self._post(sent[0])]
+        with ThreadPoolExecutor(min(8, len(sent)), thread_name_prefix="bus") as pool:
+            return list(pool.map(self._post, sent))
+
+    def _post(self, event: Event) -> bool:
+        import httpx
+
         headers, body = event.structured()
         headers["authorization"] = f"Bearer {self._token()}"
         taken = True
         for function in ROUTES.get(event.type, ()):
             try:
-                status = self._client.post(
-                    self._url.format(function=function), headers=headers, content=body
-                ).status_code
+                url = self._url.format(function=function)
+                status = self._client.post(url, headers=headers, content=body).status_code
             except httpx.HTTPError:
                 status = 0
             taken &= 200 <= status < 300 or status in (400, 403, 422)

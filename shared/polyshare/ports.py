@@ -124,8 +124,8 @@ class SystemRandom:
 class Bus(Protocol):
     """Carries events to the functions that the routing table names, at least once and in any order."""
 
-    def publish(self, event: Event) -> bool:
-        """Whether every route took the event (or refused it for good); if not, it is sent again later."""
+    def publish(self, sent: Sequence[Event]) -> list[bool]:
+        """For each event, whether every route took it (or refused it for good); if not, it is sent again later."""
         ...
 
 

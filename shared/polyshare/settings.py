@@ -1,6 +1,6 @@
 """Settings of a function, read once from one mapping.
 
-Embedded, the environment names one JSON file in POLYSHARE_SETTINGS; on a platform each setting is a variable of its own,
+Embedded, the environment names one JSON file in POLYSHARE_SETTINGS; on a platform each setting is a variable,
 POLYSHARE_<NAME IN CAPITALS>. Secrets are never values here: a setting names the file that holds one.
 """
 

@@ -43,11 +43,8 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
             connection.execute(
                 outbox.update().where(outbox.c.row == row.row).values(due=now + wait, attempts=row.attempts + 1)
             )
-    taken = []
-    for row in rows:
-        event = Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at)
-        if ports.bus.publish(event):
-            taken.append(row.row)
+    sent = [Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at) for row in rows]
+    taken = [row.row for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]
     if taken:
         with ports.catalogue.transaction() as connection:
             connection.execute(outbox.delete().where(outbox.c.row.in_(taken)))

@@ -1,0 +1,143 @@
+"""The composition root: builds the ports from settings, each when it is first needed."""
+
+from __future__ import annotations
+
+import os
+import threading
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import TYPE_CHECKING
+
+from polyshare.auth import Authenticator
+from polyshare.ports import Bus, Clock, Ledger, Random, Store, SystemClock, SystemRandom
+from polyshare.settings import Settings, read_secret
+
+if TYPE_CHECKING:
+    from polyshare.api import InboxCredentials
+    from polyshare.catalogue import Catalogue
+    from polyshare.jobs.job import Runner
+
+
+@dataclass(frozen=True)
+class Ports:
+    """All that an operation can reach; the callables build on first use, so that nobody pays for the rest."""
+
+    settings: Settings
+    authenticator: Authenticator
+    catalogue: Catalogue
+    bus: Bus
+    store: Callable[[], Store]
+    runner: Callable[[], Runner]
+    ledger: Callable[[], Ledger]
+    inbox_credentials: Callable[[str], InboxCredentials]  # of an organisation
+    clock: Clock = field(default_factory=SystemClock)
+    random: Random = field(default_factory=SystemRandom)
+    holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
+    wake: Callable[[], None] = lambda: None  # the relay, after a commit
+
+    def new_id(self) -> str:
+        """A UUID of version 7 (RFC 9562): ordered by time, so that indexes stay compact."""
+        milliseconds = int(self.clock.now() * 1000) & (1 << 48) - 1
+        low = int.from_bytes(self.random.bytes(10), "big")
+        value = milliseconds << 80 | 0x7 << 76 | (low >> 64 & 0xFFF) << 64 | 0b10 << 62 | low & (1 << 62) - 1
+        return str(uuid.UUID(int=value))
+
+
+@cache
+def ports() -> Ports:
+    """The ports of this process, from its environment."""
+    return build(Settings.read(os.environ))
+
+
+def build(settings: Settings) -> Ports:
+    """Raises Misconfigured."""
+    from polyshare.catalogue import Catalogue
+    from polyshare.events import HttpBus
+
+    relay = Relay()
+    built = Ports(
+        settings=settings,
+        authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
+        catalogue=Catalogue(settings.database),
+        bus=HttpBus(settings.functions_url, lambda: read_secret(settings.event_token_file, "event_token_file")),
+        store=cache(lambda: _store(settings)),
+        runner=cache(lambda: _runner(settings)),
+        ledger=cache(lambda: _ledger(settings)),
+        inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
+        wake=relay.wake,
+    )
+    relay.ports = built
+    return built
+
+
+class Relay:
+    """Sends the outbox after a commit, in one thread of its own; what it can't send, `sweep` does."""
+
+    def __init__(self) -> None:
+        self.ports: Ports | None = None
+        self._due = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+
+    def wake(self) -> None:
+        with self._lock:
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
+                self._thread.start()
+        self._due.set()
+
+    def _run(self) -> None:
+        import logging
+
+        from polyshare.catalogue.outbox import deliver
+
+        while True:
+            self._due.wait()
+            self._due.clear()
+            try:
+                while self.ports is not None and deliver(self.ports):
+                    pass
+            except Exception:  # the relay must outlive any one event; sweep sends it again
+                logging.getLogger("polyshare").exception("the relay could not deliver")
+
+
+def _store(settings: Settings) -> Store:
+    from polyshare.ports import Bucket
+    from polyshare.store.s3 import S3Store
+
+    return S3Store(
+        endpoint=settings.s3_endpoint,
+        public_endpoint=settings.s3_public_endpoint or None,
+        region=settings.s3_region,
+        access_key=read_secret(settings.s3_access_key_file, "s3_access_key_file"),
+        secret_key=read_secret(settings.s3_secret_key_file, "s3_secret_key_file"),
+        buckets={
+            Bucket.BLOBS: settings.bucket_blobs,
+            Bucket.JOURNAL: settings.bucket_journal,
+            Bucket.INBOX: settings.bucket_inbox,
+        },
+    )
+
+
+def _runner(settings: Settings) -> Runner:
+    from pathlib import Path
+
+    from polyshare.jobs.local import LocalRunner
+
+    return LocalRunner(Path(settings.runner_spool))
+
+
+def _ledger(settings: Settings) -> Ledger:
+    from polyshare.ledger.chain import ChainLedger
+
+    return ChainLedger.from_settings(settings)
+
+
+def _inbox_credentials(settings: Settings, organisation: str) -> InboxCredentials:
+    from pathlib import Path
+
+    from polyshare.stack.inbox_keys import inbox_credentials
+
+    return inbox_credentials(Path(settings.data), settings, organisation)

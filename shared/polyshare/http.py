@@ -1,0 +1,242 @@
+"""HTTP functions: a handler gives routes, each of which parses, calls an operation and answers.
+
+Errors become RFC 9457 problem documents here and nowhere else. A function is an ASGI function of functions-framework:
+`async def name(request)`; operations run in threads, so that a slow one holds nobody up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import re
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal
+from urllib.parse import unquote
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from polyshare import api, events
+from polyshare.assets import ANONYMOUS, Caller
+from polyshare.auth import is_secret
+from polyshare.bootstrap import Ports, ports
+from polyshare.errors import Invalid, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
+from polyshare.settings import read_secret
+
+LARGEST_BODY = 32 * 1024 * 1024  # bytes: a manifest of 100,000 files
+PROBLEM = "urn:polyshare:problem:"
+_log = logging.getLogger("polyshare")
+
+Auth = Literal["user", "anyone", "job"]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, parsed: what an operation's handler needs."""
+
+    ports: Ports
+    caller: Caller
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    body: Any
+    token: str  # of a job; "" otherwise
+    idempotency_key: str | None
+
+    def number(self, name: str, default: float, *, most: float) -> float:
+        """A number of the query string, at least 0 and at most `most`; raises Invalid."""
+        try:
+            value = float(self.query.get(name, default))
+        except ValueError as error:
+            raise Invalid(f"query parameter {name} is not a number") from error
+        if not 0 <= value <= most:
+            raise Invalid(f"query parameter {name} is not between 0 and {most:g}")
+        return value
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A status and a body (a value of polyshare.api, or None for 204)."""
+
+    status: int
+    body: Any = None
+
+
+Handler = Callable[[Call], Answer | Awaitable[Answer]]
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One operation of a function. `answers` is what OpenAPI says of it: status → type."""
+
+    method: Literal["GET", "POST"]
+    path: str  # with {names}; each is one URL-encoded segment
+    handler: Handler
+    answers: Mapping[int, type[Any] | None]
+    body: type[Any] | None = None
+    auth: Auth = "user"
+    query: Sequence[str] = ()
+
+
+class Function:
+    """A function's routes and the events it takes, callable as functions-framework calls it."""
+
+    def __init__(
+        self,
+        name: str,
+        routes: Sequence[Route] = (),
+        on_event: Callable[[Ports, events.Event], None] | None = None,
+    ) -> None:
+        self.name, self.routes, self.on_event = name, routes, on_event
+        self._patterns = [(route, _pattern(route.path)) for route in routes]
+
+    async def __call__(self, request: Request) -> Response:
+        try:
+            return await self._answer(request)
+        except PolyshareError as error:
+            return problem(error)
+        except ClientDisconnect:
+            return Response(status_code=499)
+        except Exception:
+            reference = uuid.uuid4().hex[:12]
+            _log.exception("%s failed (%s)", self.name, reference)
+            return problem(PolyshareError(f"something went wrong inside {self.name}; its log has it as {reference}"))
+
+    async def _answer(self, request: Request) -> Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        path = _route_path(request)
+        if path == "/healthz" and request.method == "GET":
+            return Response("ok")
+        if request.method == "POST" and self.on_event is not None and events.is_event(headers):
+            return await self._take_event(headers, await _read_body(request))
+        methods = set()
+        for route, pattern in self._patterns:
+            match = pattern.fullmatch(path)
+            if match is None:
+                continue
+            methods.add(route.method)
+            if route.method == request.method:
+                names = {name: unquote(value) for name, value in match.groupdict().items()}
+                return await self._call(route, request, headers, names)
+        if methods:
+            return problem(
+                PolyshareError(f"{request.method} is not allowed here"), 405, {"allow": ", ".join(sorted(methods))}
+            )
+        raise NotFound(f"{self.name} has no {path[:200]}")
+
+    async def _call(
+        self, route: Route, request: Request, headers: Mapping[str, str], names: Mapping[str, str]
+    ) -> Response:
+        body = await _read_body(request) if route.method == "POST" else b""
+        if route.body is not None and "json" not in headers.get("content-type", "application/json"):
+            raise Invalid("the body is JSON: send content-type application/json")
+        world = ports()
+        authorization = headers.get("authorization")
+        caller, token = ANONYMOUS, ""
+        if route.auth == "job":
+            token = (authorization or "").removeprefix("Bearer ")
+        else:
+            caller = await _in_thread(lambda: world.authenticator.caller(authorization, world.clock.now()))
+            if route.auth == "user" and not caller.subject:
+                raise Unauthenticated("this needs a token: polyshare login")
+        call = Call(
+            ports=world,
+            caller=caller,
+            path=names,
+            query=dict(request.query_params),
+            body=api.decode(body, route.body) if route.body is not None else None,
+            token=token,
+            idempotency_key=_idempotency_key(headers),
+        )
+        if inspect.iscoroutinefunction(route.handler):
+            answer = await route.handler(call)
+        else:
+            answer = await _in_thread(lambda: route.handler(call))
+        if route.method == "POST":
+            world.wake()
+        if answer.body is None:
+            return Response(status_code=answer.status)
+        return Response(msgspec.json.encode(answer.body), answer.status, media_type="application/json")
+
+    async def _take_event(self, headers: Mapping[str, str], body: bytes) -> Response:
+        """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
+        world = ports()
+        expected = read_secret(world.settings.event_token_file, "event_token_file")
+        if not is_secret(headers.get("authorization"), expected):
+            raise Unauthenticated("events come from the platform itself, with its event token")
+        event = events.parse(headers, body)
+        assert self.on_event is not None
+        try:
+            await _in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
+        except (Invalid, Unavailable):
+            raise
+        except PolyshareError as error:
+            raise Invalid(error.message) from error
+        world.wake()
+        return Response(status_code=204)
+
+
+def problem(error: PolyshareError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+    """The problem document of an error."""
+    title = type(error).__doc__ or ""
+    document = {
+        "type": PROBLEM + error.slug,
+        "title": title.split(".")[0].strip(),
+        "status": status or error.status,
+        "detail": error.message,
+        **error.fields,
+    }
+    extra = dict(headers or {})
+    if isinstance(error, Unavailable):
+        extra["retry-after"] = str(error.retry_after)
+    if isinstance(error, Unauthenticated):
+        extra["www-authenticate"] = 'Bearer realm="polyshare"'
+    return Response(msgspec.json.encode(document), status or error.status, extra, "application/problem+json")
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(32, thread_name_prefix="operation")
+
+
+async def _in_thread(work: Callable[[], Any]) -> Any:
+    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+
+
+in_thread = _in_thread
+
+
+async def _read_body(request: Request) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > LARGEST_BODY:
+        raise TooLarge(f"the body is over {LARGEST_BODY} bytes")
+    chunks, size = [], 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > LARGEST_BODY:
+            raise TooLarge(f"the body is over {LARGEST_BODY} bytes")
+        chunks.append(chunk)
+    return b"".join(chunks)
+
+
+def _route_path(request: Request) -> str:
+    """The path below the function, still URL-encoded, so that org%2Fname is one segment."""
+    raw = request.scope.get("raw_path") or request.scope["path"].encode()
+    path = raw.split(b"?")[0].decode("ascii", "replace").removeprefix(request.scope.get("root_path", ""))
+    return path.rstrip("/") or "/"
+
+
+def _pattern(path: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path.rstrip("/")) or "/")
+
+
+def _idempotency_key(headers: Mapping[str, str]) -> str | None:
+    key = headers.get("idempotency-key")
+    if key is not None and not 0 < len(key) <= 255:
+        raise Invalid("an Idempotency-Key has 1 to 255 characters")
+    return key

@@ -1,0 +1,104 @@
+"""Who may do what to which asset. Every operation finds assets through here.
+
+An asset that the caller may not read and one that does not exist give the same NotFound, so that nobody learns which
+it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import sqlalchemy as sa
+
+from polyshare.assets import Caller, Reference, Role, State, Visibility, check_name
+from polyshare.catalogue.tables import assets, audit, grants
+from polyshare.errors import Forbidden, Invalid, NotFound
+
+Asset = sa.Row[Any]
+UNACKNOWLEDGED = (State.UPLOADING, State.REGISTERING)
+
+
+def readable(caller: Caller, now: float) -> sa.ColumnElement[bool]:
+    """The condition that the caller may read an asset."""
+    member = list(caller.organisations)
+    granted = (
+        sa.exists()
+        .where(grants.c.asset == assets.c.id, grants.c.organisation.in_(member))
+        .where(sa.or_(grants.c.expires.is_(None), grants.c.expires > now))
+    )
+    mine = sa.and_(assets.c.owner == caller.subject, assets.c.organisation.in_(member))
+    of_organisation = sa.and_(assets.c.visibility == Visibility.ORGANISATION, assets.c.organisation.in_(member))
+    acknowledged = assets.c.state.not_in(UNACKNOWLEDGED)
+    others = sa.or_(assets.c.visibility == Visibility.PUBLIC, of_organisation, granted)
+    return sa.or_(mine, sa.and_(acknowledged, others))
+
+
+def find(connection: sa.Connection, caller: Caller, reference: str, now: float) -> Asset:
+    """The asset that a reference names and the caller may read; raises NotFound or Invalid."""
+    found = connection.execute(_named(reference).where(readable(caller, now))).first()
+    if found is None:
+        raise NotFound(f"there is no asset {reference[:200]!r} that you may read")
+    return found
+
+
+def find_to_govern(connection: sa.Connection, caller: Caller, reference: str, now: float) -> Asset:
+    """The asset that a reference names, for its owner or an admin of its organisation; raises NotFound or Forbidden."""
+    found = connection.execute(_named(reference)).first()
+    if found is not None and caller.role(found.organisation) == Role.ADMIN:
+        return found
+    found = find(connection, caller, reference, now)
+    if found.owner != caller.subject or (caller.role(found.organisation) or 0) < Role.PUBLISHER:
+        raise Forbidden(f"only its registrant or an admin of {found.organisation} may do this to {reference}")
+    return found
+
+
+def organisation_of(caller: Caller, asked: str | None, *, role: Role = Role.PUBLISHER) -> str:
+    """The organisation to act for; raises Invalid if it must be named, Forbidden without that role in it."""
+    if asked is None:
+        able = [name for name, held in caller.organisations.items() if held >= role]
+        if len(able) != 1:
+            raise Invalid(
+                f"you are {role.name.lower()} in {len(able)} organisations: name one with organisation"
+                if able
+                else f"you are {role.name.lower()} in no organisation: ask an admin for the role"
+            )
+        asked = able[0]
+    check_name(asked, "organisation")
+    held = caller.role(asked)
+    if held is None or held < role:
+        raise Forbidden(f"this needs the role {role.name.lower()} in {asked}")
+    return asked
+
+
+def note(
+    connection: sa.Connection,
+    caller: Caller,
+    action: str,
+    asset: Asset | None,
+    now: float,
+    *,
+    organisation: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write to the audit log of the asset's organisation."""
+    connection.execute(
+        audit.insert().values(
+            at=now,
+            organisation=organisation or (asset.organisation if asset is not None else ""),
+            subject=caller.subject or "anonymous",
+            action=action,
+            asset=asset.id if asset is not None else None,
+            detail=dict(detail) if detail else None,
+        )
+    )
+
+
+def _named(text: str) -> sa.Select[Any]:
+    reference = Reference.parse(text)
+    if reference.id is not None:
+        return sa.select(assets).where(assets.c.id == reference.id)
+    named = sa.select(assets).where(assets.c.organisation == reference.organisation, assets.c.name == reference.name)
+    if reference.version is not None:
+        return named.where(assets.c.version == reference.version)
+    return named.where(assets.c.version.is_not(None)).order_by(assets.c.version.desc()).limit(1)

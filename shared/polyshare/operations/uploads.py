@@ -1,0 +1,304 @@
+"""Uploads: bytes go from the client straight to the store, under keys that only their own upload ever writes.
+
+The key of a file in one part ends in its digest, and its URL is signed with its checksum: what is there is what was
+declared. Of a file in many parts, one checksum a part is ever signed. Each upload has a prefix of its own, so knowing a
+hash yields nothing: bytes count as there already only when they are a blob of an asset that the caller may read, and
+anything else is uploaded again, with the same answers and the same work, whether somebody else has it or not.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Any
+
+import sqlalchemy as sa
+
+from polyshare.api import SignedUrl
+from polyshare.assets import Caller
+from polyshare.bootstrap import Ports
+from polyshare.catalogue.tables import assets, files, multiparts, parts, uploads
+from polyshare.errors import Conflict, Invalid, NotFound, TooLarge
+from polyshare.hashing import part_count, part_range
+from polyshare.manifest import Entry, Manifest
+from polyshare.operations.access import readable
+from polyshare.ports import Bucket
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file and the key of the blob that holds it."""
+
+    entry: Entry
+    key: str
+
+
+def prefix(organisation: str, upload: str) -> str:
+    return f"{organisation}/{upload}/"
+
+
+def key_of(organisation: str, upload: str, path: str, size: int, sha256_hex: str) -> str:
+    """Where a file of an upload is stored; for a file in one part `sha256_hex` is its digest's, else it is not used."""
+    count = part_count(size)
+    last = sha256_hex if count == 1 else sha256(path.encode()).hexdigest()
+    return f"{prefix(organisation, upload)}{size}-{count}-{last}"
+
+
+def open_upload(
+    connection: sa.Connection, ports: Ports, caller: Caller, upload: str, organisation: str, manifest: Manifest
+) -> None:
+    """Declare what will be uploaded, and note which of it the caller may read in the organisation already."""
+    if manifest.size > ports.settings.most_upload_bytes:
+        raise TooLarge(f"{manifest.size} bytes are over the limit of {ports.settings.most_upload_bytes}")
+    now = ports.clock.now()
+    connection.execute(
+        uploads.insert().values(
+            id=upload,
+            organisation=organisation,
+            files=manifest.to_json(),
+            reused=_reusable(connection, caller, organisation, manifest, now),
+            expires=now + ports.settings.upload_seconds,
+        )
+    )
+
+
+def missing(connection: sa.Connection, ports: Ports, upload: str) -> list[str]:
+    """Paths of an open upload whose bytes are not all there; raises NotFound."""
+    row = _open(connection, upload)
+    there = _there(ports, row.organisation, upload)
+    done = _completed(connection, upload)
+    return [
+        entry.path
+        for entry in Manifest.from_json(row.files).entries
+        if entry.path not in row.reused and not _is_there(row, entry, there, done)
+    ]
+
+
+def sign(ports: Ports, upload: str, wanted: Sequence[tuple[str, int, bytes]]) -> list[SignedUrl | None]:
+    """Signed PUTs for (path, part, sha256) of a declared upload, None for what is there already.
+
+    Raises NotFound, Conflict if the upload is over, Invalid on a path or part that was not declared so.
+    """
+    with ports.catalogue.reading() as connection:
+        row = _open(connection, upload)
+        completed = _completed(connection, upload)
+    declared = {entry.path: entry for entry in Manifest.from_json(row.files).entries}
+    for path, part, digest in wanted:
+        entry = declared.get(path)
+        if entry is None:
+            raise Invalid(f"{path[:200]!r} is not a file of this upload")
+        expected = (entry.parts or (entry.digest.sha256,))[part - 1 : part]
+        if expected != (digest,):
+            raise Invalid(f"part {part} of {path[:200]!r} was not declared with this digest")
+    there = _there(ports, row.organisation, upload)
+    asked = []
+    for path, part, digest in wanted:
+        entry = declared[path]
+        key = key_of(row.organisation, upload, path, entry.size, entry.digest.sha256.hex())
+        done = path in row.reused or key in completed or (entry.digest.parts == 1 and there.get(key) == entry.size)
+        asked.append(None if done else Wanted(key, entry.size, part, digest))
+    return sign_parts(ports, upload, asked)
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A part to be uploaded, of a file of `size` bytes."""
+
+    key: str
+    size: int
+    part: int
+    sha256: bytes
+
+
+def sign_parts(ports: Ports, upload: str, wanted: Sequence[Wanted | None]) -> list[SignedUrl | None]:
+    """Signed PUTs, None where None was asked or the part is there. Raises Conflict if another digest was signed before."""
+    store, seconds = ports.store(), ports.settings.url_seconds
+    of_many = [w for w in wanted if w is not None and part_count(w.size) > 1]
+    started = _start_multiparts(ports, upload, {w.key for w in of_many})
+    _fix_parts(ports, of_many)
+    sizes = {key: store.list_parts(Bucket.BLOBS, key, name) for key, name in started.items()}
+    signed: list[SignedUrl | None] = []
+    for w in wanted:
+        if w is None or (w.key in sizes and sizes[w.key].get(w.part) == part_range(w.size, w.part)[1]):
+            signed.append(None)
+            continue
+        if w.key in started:
+            request = store.sign_part(Bucket.BLOBS, w.key, started[w.key], w.part, sha256=w.sha256, seconds=seconds)
+        else:
+            request = store.sign_put(Bucket.BLOBS, w.key, sha256=w.sha256, seconds=seconds)
+        signed.append(SignedUrl(request.url, dict(request.headers)))
+    return signed
+
+
+def collect(ports: Ports, organisation: str, upload: str, manifest: Manifest, reused: dict[str, str]) -> list[Stored]:
+    """The stored files of a manifest, multipart ones completed; raises Conflict naming what is missing.
+
+    Bytes are not read again: the store checked each against the checksum that its URL was signed with.
+    """
+    store = ports.store()
+    there = _there(ports, organisation, upload)
+    with ports.catalogue.reading() as connection:
+        names = {r.key: r for r in connection.execute(sa.select(multiparts).where(multiparts.c.upload == upload))}
+    stored, absent = [], []
+    for entry in manifest.entries:
+        key = reused.get(entry.path) or key_of(organisation, upload, entry.path, entry.size, entry.digest.sha256.hex())
+        stored.append(Stored(entry, key))
+        if entry.path in reused:
+            continue
+        if entry.digest.parts == 1:
+            if there.get(key) != entry.size:
+                absent.append(entry.path)
+        elif key not in names or not (names[key].completed or _complete(ports, names[key], entry)):
+            absent.append(entry.path)
+    if absent:
+        raise Conflict(
+            f"{len(absent)} files are not uploaded yet, {absent[0][:200]!r} among them", missing=absent[:100]
+        )
+    for item in stored:
+        if item.entry.path not in reused and item.entry.digest.parts > 1:
+            store.put(Bucket.BLOBS, parts_key(item.key), json.dumps([p.hex() for p in item.entry.parts]).encode())
+    return stored
+
+
+def parts_key(key: str) -> str:
+    """Where the part digests of a blob of more than one part are kept."""
+    return f"{key}.parts"
+
+
+def close(connection: sa.Connection, upload: str) -> None:
+    connection.execute(uploads.update().where(uploads.c.id == upload).values(closed=True))
+
+
+def drop(ports: Ports, organisation: str, upload: str) -> None:
+    """Delete what an upload that came to nothing left in the store, except blobs that an asset refers to."""
+    store = ports.store()
+    with ports.catalogue.reading() as connection:
+        unfinished = connection.execute(
+            sa.select(multiparts).where(multiparts.c.upload == upload, ~multiparts.c.completed)
+        ).all()
+        listed = [item.key for item in store.list(Bucket.BLOBS, prefix(organisation, upload))]
+        used = set(
+            connection.scalars(sa.select(files.c.key).where(files.c.key.startswith(prefix(organisation, upload))))
+        )
+    for row in unfinished:
+        store.abort_multipart(Bucket.BLOBS, row.key, row.multipart)
+    store.delete(Bucket.BLOBS, [key for key in listed if key.removesuffix(".parts") not in used])
+    with ports.catalogue.transaction() as connection:
+        keys = sa.select(multiparts.c.key).where(multiparts.c.upload == upload)
+        connection.execute(parts.delete().where(parts.c.key.in_(keys)))
+        connection.execute(multiparts.delete().where(multiparts.c.upload == upload))
+        connection.execute(uploads.delete().where(uploads.c.id == upload))
+
+
+def _reusable(
+    connection: sa.Connection, caller: Caller, organisation: str, manifest: Manifest, now: float
+) -> dict[str, str]:
+    """Path → key, of the files whose bytes are in an asset of the organisation that the caller may read."""
+    paths: dict[tuple[str, int], list[str]] = {}
+    for entry in manifest.entries:
+        paths.setdefault((str(entry.digest), entry.size), []).append(entry.path)
+    found: dict[str, str] = {}
+    for page in _pages(sorted({digest for digest, _ in paths})):
+        rows = connection.execute(
+            sa.select(files.c.digest, files.c.size, files.c.key)
+            .join(assets, assets.c.id == files.c.asset)
+            .where(files.c.digest.in_(page), assets.c.organisation == organisation, assets.c.erased.is_(None))
+            .where(readable(caller, now))
+        )
+        for digest, size, key in rows:
+            for path in paths.get((digest, size), ()):
+                found[path] = key
+    return found
+
+
+def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, str]:
+    """Key → the store's name of its multipart upload; two callers at once get the same."""
+    if not keys:
+        return {}
+    known = sa.select(multiparts.c.key, multiparts.c.multipart).where(multiparts.c.key.in_(keys))
+    with ports.catalogue.reading() as connection:
+        names = {key: name for key, name in connection.execute(known)}
+    for key in sorted(keys - names.keys()):
+        name = ports.store().start_multipart(Bucket.BLOBS, key)
+        with ports.catalogue.transaction() as connection:
+            other = connection.scalar(sa.select(multiparts.c.multipart).where(multiparts.c.key == key))
+            if other is None:
+                connection.execute(multiparts.insert().values(key=key, upload=upload, multipart=name))
+        if other is not None:
+            ports.store().abort_multipart(Bucket.BLOBS, key, name)
+        names[key] = other or name
+    return names
+
+
+def _fix_parts(ports: Ports, wanted: Iterable[Wanted]) -> None:
+    """Only one digest is ever signed for a part, so what is there is what was declared."""
+    rows = [{"key": w.key, "number": w.part, "sha256": w.sha256} for w in wanted]
+    if not rows:
+        return
+    with ports.catalogue.transaction() as connection:
+        for row in rows:
+            fixed = connection.scalar(
+                sa.select(parts.c.sha256).where(parts.c.key == row["key"], parts.c.number == row["number"])
+            )
+            if fixed is None:
+                connection.execute(parts.insert().values(**row))
+            elif fixed != row["sha256"]:
+                raise Conflict(f"part {row['number']} is being uploaded with another digest: start a new upload")
+
+
+def _complete(ports: Ports, row: sa.Row[Any], entry: Entry) -> bool:
+    """Make the object of its parts; False if some are missing."""
+    with ports.catalogue.reading() as connection:
+        fixed: dict[int, bytes] = {
+            r.number: r.sha256 for r in connection.execute(sa.select(parts).where(parts.c.key == row.key))
+        }
+    digests = [fixed.get(number, b"") for number in range(1, entry.digest.parts + 1)]
+    if digests != list(entry.parts):
+        return False
+    store = ports.store()
+    try:
+        sizes = store.list_parts(Bucket.BLOBS, row.key, row.multipart)
+    except NotFound:  # completed by a call that died before it said so
+        head = store.head(Bucket.BLOBS, row.key)
+        if head is None or head.size != entry.size:
+            return False
+    else:
+        expected = {n: part_range(entry.size, n)[1] for n in range(1, entry.digest.parts + 1)}
+        if any(sizes.get(n) != size for n, size in expected.items()):
+            return False
+        store.complete_multipart(Bucket.BLOBS, row.key, row.multipart, entry.parts)
+    with ports.catalogue.transaction() as connection:
+        connection.execute(multiparts.update().where(multiparts.c.key == row.key).values(completed=True))
+    return True
+
+
+def _open(connection: sa.Connection, upload: str) -> sa.Row[Any]:
+    row = connection.execute(sa.select(uploads).where(uploads.c.id == upload)).first()
+    if row is None:
+        raise NotFound(f"there is no upload {upload}")
+    if row.closed:
+        raise Conflict(f"upload {upload} is over")
+    return row
+
+
+def _there(ports: Ports, organisation: str, upload: str) -> dict[str, int]:
+    return {item.key: item.size for item in ports.store().list(Bucket.BLOBS, prefix(organisation, upload))}
+
+
+def _completed(connection: sa.Connection, upload: str) -> set[str]:
+    done = sa.select(multiparts.c.key).where(multiparts.c.upload == upload, multiparts.c.completed)
+    return set(connection.scalars(done))
+
+
+def _is_there(row: sa.Row[Any], entry: Entry, there: dict[str, int], completed: set[str]) -> bool:
+    key = key_of(row.organisation, row.id, entry.path, entry.size, entry.digest.sha256.hex())
+    return key in completed if entry.digest.parts > 1 else there.get(key) == entry.size
+
+
+def _pages(items: Sequence[str]) -> Iterable[Sequence[str]]:
+    for start in range(0, len(items), _PAGE):
+        yield items[start : start + _PAGE]
