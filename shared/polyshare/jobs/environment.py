@@ -1,0 +1,229 @@
+"""Pinned environments: `uv:<name>` is a hash-locked Python environment, `oci:<image>` a container image by digest.
+
+A `uv:` environment is a folder of infra/images with its lock and its programs; its digest stands for all of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.resources
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import rfc8785
+
+from polyshare.errors import Invalid, Mismatch, NotFound, Unavailable
+from polyshare.jobs import bubblewrap, container, scratch
+from polyshare.jobs.sandbox import ENVIRONMENT, PROGRAMS, Mount, Prepared, Wheel, unheard
+
+LOCK = "requirements.txt"
+_INSTALL_SECONDS = 1800
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_PINNED = re.compile(r"(uv|oci):([^@]+)@sha256:([0-9a-f]{64})")
+
+
+def resolve(reference: str) -> str:
+    """Pin an environment: `uv:sklearn` → `uv:sklearn@sha256:…`, and the like for `oci:` images' tags.
+
+    Raises Invalid if it is no reference, NotFound if there is no such environment, Unavailable where a tag can't be
+    resolved for want of an engine.
+    """
+    kind, colon, rest = reference.partition(":")
+    if not colon or kind not in ("uv", "oci") or not rest or len(reference) > 500 or not reference.isprintable():
+        raise Invalid(f"{reference[:200]!r} is not an environment: write uv:<name> (such as uv:sklearn) or oci:<image>")
+    if kind == "uv":
+        name, _, pinned = rest.partition("@")
+        now = f"uv:{name}@sha256:{folder_digest(environment_folder(name)).hex()}"
+        if pinned and reference != now:
+            raise NotFound(f"{reference} is not what this installation has: it has {now}")
+        return now
+    return reference if _PINNED.fullmatch(reference) else container.resolve(reference)
+
+
+def digest_of(reference: str) -> bytes:
+    """The 32 bytes by which an environment is pinned; raises Invalid if it isn't."""
+    pinned = _PINNED.fullmatch(reference)
+    if pinned is None:
+        raise Invalid(f"{reference[:200]!r} is not pinned by its digest")
+    return bytes.fromhex(pinned[3])
+
+
+def environment_folder(name: str) -> Path:
+    """The folder of `uv:<name>`: infra/images/<name> or infra/images/trainer-<name>. Raises NotFound naming what there is."""
+    packaged = Path(str(importlib.resources.files("polyshare"))) / "images"
+    root = packaged if packaged.is_dir() else packaged.parents[2] / "infra" / "images"
+    if _NAME.fullmatch(name):
+        for folder in (root / name, root / f"trainer-{name}"):
+            if (folder / LOCK).is_file():
+                return folder
+    there = sorted(p.parent.name.removeprefix("trainer-") for p in root.glob(f"*/{LOCK}"))
+    raise NotFound(f"there is no environment uv:{name[:100]}; there are {', '.join('uv:' + n for n in there) or 'none'}")
+
+
+def folder_digest(folder: Path) -> bytes:
+    """sha256 of the RFC 8785 form of the sorted list of the folder's files that matter and their SHA-256, 32 bytes."""
+    listed = [{"path": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in _files(folder)]
+    return hashlib.sha256(rfc8785.dumps(listed)).digest()  # type: ignore[arg-type]
+
+
+def prepare(reference: str, cache: Path, progress: Callable[[str], None] = unheard) -> Prepared:
+    """Make a pinned environment ready on this machine, from the cache if it is there.
+
+    Wheels only, each with the hash that the lock names, so no code of a package runs at installation. Raises Mismatch if
+    the digest is not what this installation has, Unavailable if packages or image can't be fetched.
+    """
+    pinned = _PINNED.fullmatch(reference)
+    if pinned is None:
+        raise Invalid(f"{reference[:200]!r} is not pinned: resolve it first")
+    kind, name, digest = pinned.groups()
+    if kind == "oci":
+        return container.prepare(reference, progress)
+    folder = environment_folder(name)
+    if folder_digest(folder).hex() != digest:
+        raise Mismatch(f"{reference} is not what this installation has: {resolve('uv:' + name)}; install the release that has it")
+    home = cache / f"{name}-{digest[:32]}-{_python_tag()}"
+    if not (home / "wheels.json").is_file():
+        _install(folder, home, progress)
+    wheels = tuple(Wheel(**item) for item in json.loads((home / "wheels.json").read_bytes()))
+    programs = home / "programs"
+    mounts = (*bubblewrap.python_mounts(), Mount(home / "venv", ENVIRONMENT), Mount(programs, PROGRAMS))
+    return Prepared(reference, mounts, programs=programs, wheels=wheels)
+
+
+def machine_class(threads: int) -> dict[str, str]:
+    """The environment class of this machine: results are compared within one class only."""
+    return {
+        "architecture": platform.machine(),
+        "cpu": _cpu_level(),
+        "threads": str(threads),
+        "accelerator": "none",
+        "driver": "none",
+        "python": platform.python_version(),
+        "libc": "-".join(platform.libc_ver()),
+    }
+
+
+def _files(folder: Path) -> list[tuple[str, bytes]]:
+    """What a run of the environment can see: its lock and programs, not its notes or the recipe of its image."""
+    names = [p.name for p in folder.iterdir() if p.is_file() and (p.name == LOCK or p.suffix == ".py")]
+    return [(name, (folder / name).read_bytes()) for name in sorted(names)]
+
+
+def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:
+    home.parent.mkdir(parents=True, exist_ok=True)
+    progress(f"installing {folder.name}")
+    building = Path(tempfile.mkdtemp(prefix=".building-", dir=home.parent))
+    try:
+        building.chmod(0o755)
+        programs = building / "programs"
+        programs.mkdir()
+        for name, data in _files(folder):
+            (programs / name).write_bytes(data)
+        base = os.path.realpath(sys.executable)
+        _uv(["venv", "--quiet", "--python", base, "--no-project", "--no-config", str(building / "venv")])
+        sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
+        python = building / "venv" / "bin" / "python"
+        _uv([*sync, "--compile-bytecode", "--python", str(python), str(programs / LOCK)])
+        wheels = _wheels(python, (programs / LOCK).read_text())
+        (building / "wheels.json").write_text(json.dumps(wheels))
+        _readable(building)
+        try:
+            building.rename(home)
+        except OSError:
+            if not (home / "wheels.json").is_file():
+                raise
+            scratch.remove(building)  # another process was first
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+
+
+def _uv(arguments: list[str]) -> str:
+    uv = Path(sysconfig.get_path("scripts")) / "uv"
+    found = str(uv) if uv.exists() else shutil.which("uv")
+    if found is None:
+        raise Unavailable("uv is not installed: install polyshare with its extra 'embedded'")
+    environ = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
+    try:
+        done = subprocess.run(
+            [found, *arguments], capture_output=True, text=True, timeout=_INSTALL_SECONDS, env=environ, check=False
+        )
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"installing an environment took more than {_INSTALL_SECONDS} s: is the package index slow?") from error
+    if done.returncode:
+        said = " ".join(done.stderr.split())[-600:]
+        raise Unavailable(f"installing an environment failed: {said}", retry_after=15)
+    return done.stdout
+
+
+def _wheels(python: Path, lock: str) -> list[dict[str, str]]:
+    """What is installed, each with the hash of the wheel that fits this machine among those that the lock allows.
+
+    uv checked the wheel against the lock's hashes; which one it was is in the lock when there is one, else all of them
+    stand for it, in the lock's order, hashed.
+    """
+    listed = json.loads(_uv(["pip", "list", "--quiet", "--no-config", "--format", "json", "--python", str(python)]))
+    allowed = locked_hashes(lock)
+    wheels = []
+    for item in listed:
+        name = re.sub(r"[-_.]+", "-", item["name"]).lower()
+        hashes = allowed.get((name, item["version"]), ())
+        digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
+        wheels.append({"name": name, "version": item["version"], "sha256": digest})
+    return sorted(wheels, key=lambda wheel: wheel["name"])
+
+
+def locked_hashes(lock: str) -> Mapping[tuple[str, str], tuple[str, ...]]:
+    """(name, version) → SHA-256 digests of a requirements file with hashes."""
+    found: dict[tuple[str, str], tuple[str, ...]] = {}
+    for entry in lock.replace("\\\n", " ").splitlines():
+        wanted = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", entry)
+        if wanted:
+            name = re.sub(r"[-_.]+", "-", wanted[1]).lower()
+            found[name, wanted[2]] = tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", entry))
+    return found
+
+
+def _readable(folder: Path) -> None:
+    """Whatever our umask is, the uid inside can read it."""
+    for base, _, files in os.walk(folder):
+        os.chmod(base, 0o755)  # noqa: S103
+        for name in files:
+            path = os.path.join(base, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o755 if os.access(path, os.X_OK) else 0o644)
+
+
+def _python_tag() -> str:
+    return f"{sys.implementation.cache_tag}-{hashlib.sha256(os.path.realpath(sys.executable).encode()).hexdigest()[:8]}"
+
+
+def _cpu_level() -> str:
+    """The psABI's level on x86-64 (x86-64-v1 … v4), else the architecture: what code numeric libraries choose follows it."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.machine()
+    flags = set(next((line.partition(":")[2].split() for line in text.splitlines() if line.startswith("flags")), ()))
+    if platform.machine() != "x86_64":
+        return platform.machine()
+    needs = [
+        {"cx16", "lahf_lm", "popcnt", "pni", "sse4_1", "sse4_2", "ssse3"},
+        {"avx", "avx2", "bmi1", "bmi2", "f16c", "fma", "abm", "movbe", "xsave"},
+        {"avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl"},
+    ]
+    level = 1
+    for wanted in needs:
+        if not wanted <= flags:
+            break
+        level += 1
+    return f"x86-64-v{level}"
