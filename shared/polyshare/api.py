@@ -37,16 +37,16 @@ class Registration(Request):
     visibility: Visibility = Visibility.ORGANISATION
 
 
-class RegisterDataset(Registration):
+class RegisterDataset(Registration, kw_only=True):
     files: Annotated[list[File], Meta(min_length=1)]
 
 
-class RegisterImportedModel(Registration):
+class RegisterImportedModel(Registration, kw_only=True):
     files: Annotated[list[File], Meta(min_length=1)]
     trained_on: list[Ref] = []  # registered datasets that its owner says it was trained on
 
 
-class RegisterModel(Registration):
+class RegisterModel(Registration, kw_only=True):
     dataset: Ref
     image: Annotated[str, Meta(max_length=512, description="uv:<name>[@sha256:…] or oci:<image>[:tag|@sha256:…]")]
     parameters: dict[str, Any] = {}
@@ -84,7 +84,7 @@ class Uploading(Struct, kw_only=True):
     expires: float
 
 
-class Part(Request):
+class Part(Request, kw_only=True):
     path: str
     part: Annotated[int, Meta(ge=1, le=10_000)] = 1
     sha256: Hex32
@@ -374,7 +374,7 @@ class JobProgress(Request):
     log_tail: Annotated[str, Meta(max_length=65_536)] = ""
 
 
-class OutputPart(Request):
+class OutputPart(Request, kw_only=True):
     path: str
     size: Annotated[int, Meta(ge=0)]
     part: Annotated[int, Meta(ge=1, le=10_000)] = 1
