@@ -236,9 +236,7 @@ contract AssetRegistry is Ownable2Step {
         if (entry.outcome != COMPLETED && entry.outcome != FAILED) return Reason.BadOutcome;
 
         bytes32 digest = keccak256(
-            abi.encode(
-                RecordLayout.SCHEMA, entry.outcome, entry.commitment, entry.metadataRoot, entry.provenance
-            )
+            abi.encode(RecordLayout.SCHEMA, entry.outcome, entry.commitment, entry.metadataRoot, entry.provenance)
         );
         bytes32 held = IAsset(address(uint160(known))).putResult(digest);
         if (held == 0) {

@@ -43,10 +43,7 @@ library RecordClone {
             length := add(record.length, 55)
             mstore(
                 start,
-                or(
-                    0x6100003d81600a3d39f3363d3d373d3d3d363d73000000000000000000000000,
-                    shl(232, add(record.length, 45))
-                )
+                or(0x6100003d81600a3d39f3363d3d373d3d3d363d73000000000000000000000000, shl(232, add(record.length, 45)))
             )
             mstore(add(start, 20), shl(96, definition))
             mstore(add(start, 40), shl(136, 0x5af43d82803e903d91602b57fd5bf3))
