@@ -119,6 +119,7 @@ jobs = sa.Table(
     sa.Column("deadline", sa.Double),
     sa.Column("heard", sa.Double),  # when the runner last told of it
     sa.Column("created", sa.Double, nullable=False),
+    sa.Column("inbox", sa.JSON),  # of an ingest: the objects as they were listed, [{path, key, size, etag}]
     sa.Column("log_tail", sa.Text, nullable=False, server_default=""),
     sa.Column("completion", sa.LargeBinary(32)),  # digest of the completion that was accepted
     sa.Index("jobs_by_asset", "asset"),

@@ -115,7 +115,7 @@ class Wanted:
 
 
 def sign_parts(ports: Ports, upload: str, wanted: Sequence[Wanted | None]) -> list[SignedUrl | None]:
-    """Signed PUTs, None where None was asked or the part is there. Raises Conflict if another digest was signed before."""
+    """Signed PUTs, None where None was asked or the part is there; raises Conflict on another digest than before."""
     store, seconds = ports.store(), ports.settings.url_seconds
     of_many = [w for w in wanted if w is not None and part_count(w.size) > 1]
     started = _start_multiparts(ports, upload, {w.key for w in of_many})
@@ -221,7 +221,7 @@ def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, st
         return {}
     known = sa.select(multiparts.c.key, multiparts.c.multipart).where(multiparts.c.key.in_(keys))
     with ports.catalogue.reading() as connection:
-        names = {key: name for key, name in connection.execute(known)}
+        names: dict[str, str] = dict(connection.execute(known).tuples().all())
     for key in sorted(keys - names.keys()):
         name = ports.store().start_multipart(Bucket.BLOBS, key)
         with ports.catalogue.transaction() as connection:

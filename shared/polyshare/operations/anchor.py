@@ -1,0 +1,247 @@
+"""Anchoring: what the catalogue wants on the ledger, in batches, by one signer at a time.
+
+The signer holds a lease whose fence each of its transactions on the catalogue checks, so one that was superseded while
+it slept changes nothing. Signed bytes are stored, with the writes they carry, before they are sent; whoever holds the
+lease next sends the same bytes again. So whichever step a process dies at, nothing is lost and no nonce is used twice.
+And where even the catalogue is lost, the contracts pass over what they have.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import sqlalchemy as sa
+
+from polyshare import events
+from polyshare.bootstrap import Ports
+from polyshare.catalogue import outbox
+from polyshare.catalogue.lease import Lease, Superseded, acquire
+from polyshare.catalogue.tables import assets, stages, transactions, writes
+from polyshare.errors import Unavailable
+from polyshare.ledger.gas import TRANSACTION, gas_of
+from polyshare.ports import Receipt, Register, Result, Revocation, SignedTransaction
+
+_LEASE, _LEASE_SECONDS = "anchor", 10.0
+_SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
+_PAGE = 1000  # pending writes read at a time
+
+Entry = Register | Result | Revocation
+Write = sa.Row[Any]
+
+# action → (its column of `assets`, its stage, its event)
+_DONE: Mapping[str, tuple[str, str, str]] = {
+    "register": ("anchored", "anchored", events.ASSET_ANCHORED),
+    "result": ("result_anchored", "result anchored", events.RESULT_ANCHORED),
+    "revoke": ("revocation_anchored", "revoked on ledger", events.REVOCATION_ANCHORED),
+}
+
+
+def anchor(ports: Ports) -> int:
+    """Write all that is pending to the ledger; returns how many entries came to their end.
+
+    0 at once if another process is at it: whoever is looks again after it let go. Raises Unavailable when the node does
+    not answer or does not mine; the same call goes on from there.
+    """
+    ended = 0
+    while True:
+        lease = acquire(ports, _LEASE, _LEASE_SECONDS)
+        if lease is None:
+            return ended
+        try:
+            with lease:
+                ended += _Anchoring(ports, lease).run()
+        except Superseded:
+            return ended
+        if not _has_work(ports):
+            return ended
+
+
+class _Anchoring:
+    """What the holder of the lease does."""
+
+    def __init__(self, ports: Ports, lease: Lease) -> None:
+        self._ports, self._lease, self._ledger = ports, lease, ports.ledger()
+
+    def run(self) -> int:
+        ended = self._settle()
+        while batches := self._next_batches():
+            self._store(batches)
+            ended += self._settle()
+        return ended
+
+    def _settle(self) -> int:
+        """Bring every signed transaction to its end: send it (again), read its receipt, note what it did."""
+        with self._ports.catalogue.reading() as connection:
+            signed = connection.execute(
+                sa.select(transactions).where(transactions.c.state == "signed").order_by(transactions.c.nonce)
+            ).all()
+        for transaction in signed:
+            self._ledger.send(transaction.raw)
+        ended = 0
+        for transaction in signed:
+            receipt = self._wait(transaction)
+            if receipt is None:
+                self._give_back(transaction, "lost")
+            elif receipt.succeeded:
+                ended += self._finish(transaction, receipt)
+            else:
+                ended += self._revert(transaction)
+        return ended
+
+    def _wait(self, transaction: sa.Row[Any]) -> Receipt | None:
+        """None if the transaction can't be mined any more: its nonce was used by another, or its receipt is gone."""
+        waited = 0.0
+        while True:
+            # A nonce that is used, and then no receipt: in this order, or it could have been mined in between.
+            used = self._ledger.next_nonce() > transaction.nonce
+            receipt = self._ledger.receipt(transaction.hash, wait=0 if used else _SLICE)
+            if receipt is not None or used:
+                return receipt
+            waited += _SLICE
+            if waited >= _PATIENCE:
+                raise Unavailable(
+                    f"the ledger has not mined transaction 0x{transaction.hash.hex()} (nonce {transaction.nonce}) yet: "
+                    "check that enough validators run",
+                    retry_after=5,
+                )
+            self._lease.renew()
+
+    def _finish(self, transaction: sa.Row[Any], receipt: Receipt) -> int:
+        """In one transaction on the catalogue: the writes, the assets, their stages, and what follows from them."""
+        with self._lease.transaction() as connection:
+            carried = _carried(connection, transaction.hash)
+            for action, (column, stage, event) in _DONE.items():
+                done = [
+                    w for w in carried if w.action == action and bytes.fromhex(w.entry["id"]) not in receipt.rejected
+                ]
+                if not done:
+                    continue
+                connection.execute(
+                    writes.update().where(writes.c.row == sa.bindparam("w")).values(state="done"),
+                    [{"w": write.row} for write in done],
+                )
+                connection.execute(
+                    assets.update().where(assets.c.id == sa.bindparam("a")).values({column: receipt.time}),
+                    [{"a": write.asset} for write in done],
+                )
+                _add_stages(connection, [(write.asset, stage, None) for write in done], receipt.time)
+                for write in done:
+                    outbox.append(connection, event, subject=write.asset, ports=self._ports)
+            for write in carried:
+                reason = receipt.rejected.get(bytes.fromhex(write.entry["id"]))
+                if reason is not None:
+                    self._reject(connection, write, reason)
+            _mark(connection, transaction, "mined")
+        self._ports.wake()
+        return len(carried)
+
+    def _revert(self, transaction: sa.Row[Any]) -> int:
+        """Set the culprit aside if it was alone; else each half is tried by itself (see `_next_batches`)."""
+        with self._lease.transaction() as connection:
+            carried = _carried(connection, transaction.hash)
+            if len(carried) == 1:
+                self._reject(connection, carried[0], "the registry reverts on it")
+                _mark(connection, transaction, "failed")
+                return 1
+        self._give_back(transaction, "failed")
+        return 0
+
+    def _give_back(self, transaction: sa.Row[Any], why: str) -> None:
+        """What the transaction carried is pending again; where it failed, still marked with it."""
+        with self._lease.transaction() as connection:
+            values: dict[str, Any] = {"state": "pending"} | ({} if why == "failed" else {"transaction": None})
+            connection.execute(
+                writes.update().where(writes.c.transaction == transaction.hash, writes.c.state == "sent").values(values)
+            )
+            _mark(connection, transaction, "failed" if why == "failed" else "lost")
+
+    def _reject(self, connection: sa.Connection, write: Write, reason: str) -> None:
+        connection.execute(writes.update().where(writes.c.row == write.row).values(state="rejected", reason=reason))
+        _add_stages(connection, [(write.asset, "rejected by the ledger", reason)], self._ports.clock.now())
+
+    def _next_batches(self) -> list[list[Write]]:
+        """What goes into the next transactions, one for each action, which together fit into a block."""
+        room = self._ledger.capacity()
+        with self._ports.catalogue.reading() as connection:
+            halves = _half_of_a_failed_one(connection)
+            if halves:
+                return [halves]
+            batches: dict[str, list[Write]] = {}
+            for write in _ready(connection):
+                gas = gas_of(entry_of(write)) * 64 // 63 + (0 if write.action in batches else TRANSACTION * 64 // 63)
+                if gas > room and batches:
+                    break
+                room -= gas
+                batches.setdefault(write.action, []).append(write)
+        return list(batches.values())
+
+    def _store(self, batches: Sequence[Sequence[Write]]) -> None:
+        """Sign, then store the signed bytes with what they carry, in one transaction on the catalogue."""
+        nonce = self._next_nonce()
+        signed: list[SignedTransaction] = [
+            self._ledger.sign([entry_of(write) for write in batch], nonce + i)  # type: ignore[arg-type]
+            for i, batch in enumerate(batches)
+        ]
+        with self._lease.transaction() as connection:
+            connection.execute(
+                transactions.insert(),
+                [
+                    {
+                        "hash": transaction.hash,
+                        "nonce": transaction.nonce,
+                        "raw": transaction.raw,
+                        "state": "signed",
+                        "fence": self._lease.fence,
+                        "created": self._ports.clock.now(),
+                    }
+                    for transaction in signed
+                ],
+            )
+            connection.execute(
+                writes.update()
+                .where(writes.c.row == sa.bindparam("w"), writes.c.state == "pending")
+                .values(state="sent", transaction=sa.bindparam("hash")),
+                [
+                    {"w": write.row, "hash": transaction.hash}
+                    for transaction, batch in zip(signed, batches, strict=True)
+                    for write in batch
+                ],
+            )
+
+    def _next_nonce(self) -> int:
+        """The chain's, when nothing is under way. Where the chain is behind the catalogue, what it forgot goes first.
+
+        That is an embedded chain whose files were lost, or a node that lags. A nonce is never signed for twice.
+        """
+        chain = self._ledger.next_nonce()
+        with self._ports.catalogue.reading() as connection:
+            forgotten = connection.execute(
+                sa.select(transactions)
+                .where(transactions.c.state.in_(("mined", "failed")), transactions.c.nonce >= chain)
+                .order_by(transactions.c.nonce)
+            ).all()
+        for transaction in forgotten:
+            self._ledger.send(transaction.raw)
+        for transaction in forgotten:
+            self._wait(transaction)
+        return max([chain, *(transaction.nonce + 1 for transaction in forgotten)])
+
+
+def entry_of(write: Write) -> Entry:
+    """The entry of a row of `writes`, as the ledger port takes it."""
+    entry = write.entry
+    match write.action:
+        case "register":
+            return Register(bytes.fromhex(entry["id"]), entry["kind"], bytes.fromhex(entry["record"]))
+        case "result":
+            return Result(
+                bytes.fromhex(entry["id"]),
+                entry["outcome"],
+                bytes.fromhex(entry["commitment"]),
+                bytes.fromhex(entry["metadata_root"]),
+                bytes.fromhex(entry["provenance"]),
+            )
+        case _:
+            return Revocation(bytes.fromhex(entry["id"]), bytes.fromhex(entry["digest"]))

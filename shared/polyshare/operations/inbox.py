@@ -1,0 +1,181 @@
+"""The bucket trigger: files dropped in the inbox become a dataset, without any call by their owner.
+
+An organisation's key writes below `<org>/` only, so the prefix decides the organisation. `<org>/<name>/dataset.json`,
+put last, says that the dataset is complete: {"metadata": {...}, "visibility": "..."}; both may be left out. What came of
+it is written beside it, as `polyshare.status.json`. A notification is only a hint: `sweep` looks by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import unquote_plus
+
+import msgspec
+import sqlalchemy as sa
+
+from polyshare import events
+from polyshare.api import Request, decode
+from polyshare.assets import Kind, State, Visibility, check_name
+from polyshare.bootstrap import Ports
+from polyshare.catalogue import outbox
+from polyshare.catalogue.tables import assets, inbox_drops, jobs, stages
+from polyshare.errors import Invalid, PolyshareError
+from polyshare.manifest import MOST_FILES, check_path
+from polyshare.operations.register import check_metadata
+from polyshare.ports import Bucket, Listed
+
+MARKER = "dataset.json"
+STATUS = "polyshare.status.json"
+_LARGEST_MARKER = 256 * 1024
+
+
+class Drop(Request):
+    """The body of dataset.json."""
+
+    metadata: dict[str, Any] = {}
+    visibility: Visibility = Visibility.ORGANISATION
+
+
+def look(ports: Ports, prefix: str = "") -> int:
+    """Begin an ingest for each complete dataset below `prefix` that has none yet. Returns how many."""
+    begun = 0
+    for folder, marker, objects in _folders(ports, prefix):
+        with ports.catalogue.reading() as connection:
+            known = sa.select(inbox_drops.c.asset).where(
+                inbox_drops.c.prefix == folder, inbox_drops.c.etag == marker.etag
+            )
+            if connection.execute(known).first() is not None:
+                continue
+        begun += _begin(ports, folder, marker, objects)
+    return begun
+
+
+def prefix_of(event: events.Event) -> str:
+    """The prefix that a storage notification is about, of the shapes that are understood; "" looks everywhere."""
+    data = event.data
+    for key in _keys(data):
+        parts = [part for part in key.split("/") if part]
+        if len(parts) >= 2:
+            return f"{parts[0]}/{parts[1]}/"
+    return ""
+
+
+def report(ports: Ports, asset: str) -> None:
+    """Write beside a dropped dataset what came of it."""
+    with ports.catalogue.reading() as connection:
+        row = connection.execute(
+            sa.select(inbox_drops.c.prefix, assets.c.state, assets.c.reason, assets.c.version, assets.c.address)
+            .join(assets, assets.c.id == inbox_drops.c.asset)
+            .where(inbox_drops.c.asset == asset)
+        ).first()
+    if row is not None:
+        _write_status(
+            ports,
+            row.prefix,
+            {"id": asset, "state": row.state, "version": row.version, "address": row.address, "reason": row.reason},
+        )
+
+
+def _begin(ports: Ports, folder: str, marker: Listed, objects: list[Listed]) -> int:
+    organisation, name = folder.split("/")[:2]
+    now = ports.clock.now()
+    try:
+        drop = _read(ports, marker)
+        check_name(organisation, "organisation")
+        check_name(name)
+        listed = [
+            {"path": check_path(item.key.removeprefix(folder)), "key": item.key, "size": item.size, "etag": item.etag}
+            for item in objects
+        ]
+        if not listed:
+            raise Invalid(f"{folder} has no files beside {MARKER}")
+        if len(listed) > MOST_FILES:
+            raise Invalid(f"{folder} has more than {MOST_FILES} files")
+    except PolyshareError as error:
+        with ports.catalogue.transaction() as connection:
+            connection.execute(
+                inbox_drops.insert().values(prefix=folder, etag=marker.etag, asset="", problem=error.message)
+            )
+        _write_status(ports, folder, {"state": "refused", "reason": error.message})
+        return 0
+    with ports.catalogue.transaction() as connection:
+        known = sa.select(inbox_drops.c.asset).where(inbox_drops.c.prefix == folder, inbox_drops.c.etag == marker.etag)
+        if connection.execute(known).first() is not None:
+            return 0
+        asset = ports.new_id()
+        connection.execute(
+            assets.insert().values(
+                id=asset,
+                kind=Kind.DATASET,
+                organisation=organisation,
+                owner=f"inbox:{organisation}",
+                name=name,
+                visibility=drop.visibility,
+                state=State.UPLOADING,
+                created=now,
+                fields=drop.metadata,
+            )
+        )
+        connection.execute(
+            jobs.insert().values(
+                id=ports.new_id(), asset=asset, action="ingest", state="waiting", attempt=0, created=now, inbox=listed
+            )
+        )
+        connection.execute(stages.insert().values(asset=asset, stage=State.UPLOADING, at=now, detail=folder))
+        connection.execute(inbox_drops.insert().values(prefix=folder, etag=marker.etag, asset=asset))
+        outbox.append(connection, events.JOB_READY, subject=asset, ports=ports)
+    _write_status(ports, folder, {"id": asset, "state": "ingesting"})
+    return 1
+
+
+def _read(ports: Ports, marker: Listed) -> Drop:
+    if marker.size > _LARGEST_MARKER:
+        raise Invalid(f"{marker.key} is over {_LARGEST_MARKER} bytes")
+    body = ports.store().get(Bucket.INBOX, marker.key)
+    drop: Drop = decode(body or b"{}", Drop)
+    check_metadata(drop.metadata)
+    return drop
+
+
+def _folders(ports: Ports, prefix: str) -> Iterator[tuple[str, Listed, list[Listed]]]:
+    """Each `<org>/<name>/` that has a marker, with its other objects."""
+    folder, marker, objects = "", None, list[Listed]()
+    for item in ports.store().list(Bucket.INBOX, prefix):
+        parts = item.key.split("/")
+        if len(parts) < 3:
+            continue
+        here = f"{parts[0]}/{parts[1]}/"
+        if here != folder:
+            if marker is not None:
+                yield folder, marker, objects
+            folder, marker, objects = here, None, []
+        if item.key == here + MARKER:
+            marker = item
+        elif item.key != here + STATUS:
+            objects.append(item)
+    if marker is not None:
+        yield folder, marker, objects
+
+
+def _write_status(ports: Ports, folder: str, status: dict[str, Any]) -> None:
+    ports.store().put(Bucket.INBOX, folder + STATUS, msgspec.json.encode(status))
+
+
+def _keys(data: Any) -> Iterator[str]:
+    """Object keys in a notification: SeaweedFS's filer webhook, S3 records (AWS, MinIO, Ceph), EventBridge."""
+    if not isinstance(data, dict):
+        return
+    if isinstance(data.get("key"), str) and data["key"].startswith("/buckets/"):
+        yield data["key"].removeprefix("/buckets/").partition("/")[2]
+    for record in data.get("Records") or ():
+        key = record.get("s3", {}).get("object", {}).get("key") if isinstance(record, dict) else None
+        if isinstance(key, str):
+            yield unquote_plus(key)
+    detail = data.get("detail")
+    if (
+        isinstance(detail, dict)
+        and isinstance(detail.get("object"), dict)
+        and isinstance(detail["object"].get("key"), str)
+    ):
+        yield detail["object"]["key"]

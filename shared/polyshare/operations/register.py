@@ -1,0 +1,377 @@
+"""Registration: declare → upload → confirm. What is acknowledged is frozen, journalled, and on its way to the ledger.
+
+1. `declare` notes what is asked and what must be uploaded (state uploading).
+2. `confirm`, once all bytes are there, freezes the record and with it the contract's address (registering),
+3. writes the journal, and commits the registration with its outbox (registered, or queued for what has a job).
+A crash between leaves a state that `confirm`, repeated by the client or by `sweep`, takes on from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+import rfc8785
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+
+from polyshare import events
+from polyshare.api import File, Registered, Registration, Uploading
+from polyshare.assets import Caller, Kind, State, check_name
+from polyshare.bootstrap import Ports
+from polyshare.catalogue import outbox
+from polyshare.catalogue.tables import assets, files, idempotency, jobs, parents, stages, uploads, writes
+from polyshare.errors import Conflict, Erased, Invalid, NotFound
+from polyshare.ledger.record import Record, asset_address
+from polyshare.manifest import Manifest, commitment
+from polyshare.metadata import Metadata, check_fields
+from polyshare.operations import journal
+from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
+from polyshare.operations.uploads import Stored, close, collect, missing, open_upload
+from polyshare.ports import TrustRoot
+
+DERIVED = ("name", "version", "organisation", "registrant", "kind", "files", "bytes")  # metadata that we write
+
+
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What is to be registered, once its parents and environment are known."""
+
+    kind: Kind
+    registration: Registration
+    manifest: Manifest  # what must be uploaded: the content, or the training source
+    parents: Sequence[tuple[str, str]] = ()  # (asset id, role)
+    request: Mapping[str, Any] | None = None  # of a job
+    job: str | None = None  # action that follows
+    fields: Mapping[str, Any] = field(default_factory=dict)  # further metadata
+
+
+def manifest_of(listed: Sequence[File]) -> Manifest:
+    """Raises Invalid or Mismatch naming the path."""
+    return Manifest.from_json(msgspec.to_builtins(listed))
+
+
+def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | None) -> Registered | Uploading:
+    """Begin a registration, or go on with the one begun under the same idempotency key.
+
+    Raises Invalid, Forbidden, and Conflict if the key was used for something else.
+    """
+    registration = declaration.registration
+    organisation = organisation_of(caller, registration.organisation)
+    name = _name_of(registration.name, organisation)
+    check_metadata(registration.metadata)
+    asked = _fingerprint(declaration, organisation)
+    now = ports.clock.now()
+    with ports.catalogue.transaction() as connection:
+        asset = _begun(connection, caller, key, asked) if key else None
+        if asset is None:
+            asset = ports.new_id()
+            connection.execute(
+                assets.insert().values(
+                    id=asset,
+                    kind=declaration.kind,
+                    organisation=organisation,
+                    owner=caller.subject,
+                    name=name,
+                    visibility=registration.visibility,
+                    state=State.UPLOADING,
+                    created=now,
+                    fields={**registration.metadata, **declaration.fields},
+                    request=declaration.request,
+                )
+            )
+            for position, (parent, role) in enumerate(declaration.parents):
+                connection.execute(parents.insert().values(asset=asset, position=position, parent=parent, role=role))
+            if declaration.job:
+                connection.execute(
+                    jobs.insert().values(
+                        id=ports.new_id(), asset=asset, action=declaration.job, state="waiting", attempt=0, created=now
+                    )
+                )
+            open_upload(connection, ports, caller, asset, organisation, declaration.manifest)
+            connection.execute(stages.insert().values(asset=asset, stage=State.UPLOADING, at=now))
+            if key:
+                connection.execute(
+                    idempotency.insert().values(subject=caller.subject, key=key, request=asked, asset=asset, at=now)
+                )
+    return progress(ports, asset)
+
+
+def progress(ports: Ports, asset: str) -> Registered | Uploading:
+    """How far a registration is: registered, or what must still be uploaded. Confirms what has nothing to upload."""
+    with ports.catalogue.reading() as connection:
+        row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        if row.state not in UNACKNOWLEDGED:
+            return registered(row)
+        upload = connection.execute(sa.select(uploads).where(uploads.c.id == asset)).one()
+        absent = missing(connection, ports, asset) if row.state == State.UPLOADING else []
+    if absent:
+        return Uploading(id=asset, missing=absent, expires=upload.expires)
+    return confirm(ports, asset)
+
+
+def uploading(connection: sa.Connection, caller: Caller, asset: str) -> Asset:
+    """The caller's own registration by its id; raises NotFound for anybody else's."""
+    row = connection.execute(sa.select(assets).where(assets.c.id == asset, assets.c.owner == caller.subject)).first()
+    if row is None or row.organisation not in caller.organisations:
+        raise NotFound(f"there is no upload {asset[:50]!r} of yours")
+    if row.erased is not None:
+        raise Erased(f"{asset} was erased")
+    return row
+
+
+def confirm(ports: Ports, asset: str) -> Registered:
+    """Register an asset whose bytes are all there; again is the same. Raises Conflict naming what is missing."""
+    with ports.catalogue.reading() as connection:
+        row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        upload = connection.execute(sa.select(uploads).where(uploads.c.id == asset)).first()
+    if row.state == State.UPLOADING:
+        if upload is None or upload.closed:
+            raise NotFound(f"the upload of {asset} has expired: begin again")
+        stored = collect(ports, row.organisation, asset, Manifest.from_json(upload.files), upload.reused)
+        row = freeze(ports, asset, stored, upload.reused)
+    if row.state == State.REGISTERING:
+        row = acknowledge(ports, row)
+    return registered(row)
+
+
+def freeze(ports: Ports, asset: str, stored: Sequence[Stored], reused: Mapping[str, str]) -> Asset:
+    """Fix the record, and so the contract's address. Nothing in it is computed later."""
+    for _ in range(20):  # two registrations of one name at once: the second takes the next version
+        try:
+            with ports.catalogue.transaction() as connection:
+                row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+                if row.state != State.UPLOADING:
+                    return row
+                _check_reused(connection, asset, reused)
+                values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
+                connection.execute(assets.update().where(assets.c.id == asset).values(**values))
+                part = "source" if row.request is not None else "content"
+                write_files(connection, asset, part, stored)
+                close(connection, asset)
+                return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        except IntegrityError:
+            continue
+    raise Conflict(f"too many versions of this name are registered at once: try {asset} again")
+
+
+def acknowledge(ports: Ports, row: Asset) -> Asset:
+    """Write the journal, then commit the registration with its ledger write, its job and its event."""
+    with ports.catalogue.reading() as connection:
+        document = registration_document(connection, row)
+    journal.register(ports, row.id, document)
+    with ports.catalogue.transaction() as connection:
+        now = ports.clock.now()
+        current = connection.execute(sa.select(assets).where(assets.c.id == row.id)).one()
+        if current.state != State.REGISTERING:
+            return current
+        state = State.QUEUED if row.request is not None else State.REGISTERED
+        connection.execute(assets.update().where(assets.c.id == row.id).values(state=state))
+        connection.execute(stages.insert().values(asset=row.id, stage=State.REGISTERED, at=now))
+        queue_registration(connection, ports, row)
+        outbox.append(connection, events.ASSET_REGISTERED, subject=row.id, ports=ports)
+        if row.request is not None:
+            outbox.append(connection, events.JOB_READY, subject=row.id, ports=ports)
+        return connection.execute(sa.select(assets).where(assets.c.id == row.id)).one()
+
+
+def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> None:
+    """Ask anchor to write an asset's record, after those it links to."""
+    after = [r.parent for r in connection.execute(sa.select(parents).where(parents.c.asset == row.id))]
+    connection.execute(
+        writes.insert().values(
+            asset=row.id,
+            action="register",
+            entry={"id": row.id.replace("-", ""), "kind": row.kind, "record": row.record.hex()},
+            after=after + ([row.supersedes] if row.supersedes else []),
+            state="pending",
+            created=ports.clock.now(),
+        )
+    )
+
+
+def registration_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
+    """What the journal keeps of a registration: enough to rebuild its rows."""
+    linked = connection.execute(sa.select(parents).where(parents.c.asset == row.id).order_by(parents.c.position))
+    held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
+    action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id))
+    return {
+        "id": row.id,
+        "kind": row.kind,
+        "organisation": row.organisation,
+        "owner": row.owner,
+        "name": row.name,
+        "version": row.version,
+        "supersedes": row.supersedes,
+        "visibility": row.visibility,
+        "created": row.created,
+        "salt": row.salt.hex(),
+        "content_root": row.content_root.hex(),
+        "metadata": row.metadata,
+        "record": row.record.hex(),
+        "address": row.address,
+        "request": row.request,
+        "job": action if row.request is not None else None,
+        "parents": [{"parent": r.parent, "role": r.role} for r in linked],
+        "files": files_document(held),
+    }
+
+
+def files_document(rows: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
+    """Rows of `files` as the journal keeps them."""
+    return [{"part": r.part, "path": r.path, "size": r.size, "digest": r.digest, "key": r.key} for r in rows]
+
+
+def write_files(connection: sa.Connection, asset: str, part: str, stored: Sequence[Stored]) -> None:
+    """Note which blobs hold an asset's files."""
+    if stored:
+        connection.execute(
+            files.insert(),
+            [
+                {
+                    "asset": asset,
+                    "part": part,
+                    "position": position,
+                    "path": item.entry.path,
+                    "size": item.entry.size,
+                    "digest": str(item.entry.digest),
+                    "key": item.key,
+                }
+                for position, item in enumerate(stored)
+            ],
+        )
+
+
+def registered(row: Asset) -> Registered:
+    return Registered(
+        id=row.id,
+        kind=Kind(row.kind).label,
+        address=row.address,
+        anchored=row.anchored is not None,
+        organisation=row.organisation,
+        name=row.name,
+        version=row.version,
+    )
+
+
+def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manifest) -> dict[str, Any]:
+    before = None
+    version = None
+    if row.name is not None:
+        before = connection.execute(
+            sa.select(assets)
+            .where(assets.c.organisation == row.organisation, assets.c.name == row.name, assets.c.version.is_not(None))
+            .order_by(assets.c.version.desc())
+            .limit(1)
+        ).first()
+        version = before.version + 1 if before else 1
+    request = row.request
+    if request is not None:
+        request = {**request, "source": manifest.content_root.hex() if manifest.entries else None}
+        content_root = sha256(rfc8785.dumps(request)).digest()
+    else:
+        content_root = manifest.content_root
+    fields = {
+        **row.fields,
+        "kind": Kind(row.kind).label,
+        "organisation": row.organisation,
+        "registrant": row.owner,
+        **({"name": row.name, "version": version} if row.name else {}),
+        **({"files": len(manifest.entries), "bytes": manifest.size} if request is None else {}),
+    }
+    sealed = Metadata.seal(fields, ports.random.bytes)
+    salt = ports.random.bytes(32)
+    record = Record(
+        id=bytes.fromhex(row.id.replace("-", "")),
+        kind=Kind(row.kind),
+        commitment=commitment(salt, content_root),
+        metadata_root=sealed.root,
+        supersedes=bytes.fromhex(before.address[2:]) if before else None,
+        parents=_parent_addresses(connection, row.id),
+        environment=bytes.fromhex(request["environment"].rpartition(":")[2]) if request else None,
+        opset=request["opset"] if request and row.kind == Kind.TRANSLATION else None,
+    ).encode()
+    address = asset_address(TrustRoot.from_json(ports.settings.trust_root), row.kind, record)
+    return {
+        "state": State.REGISTERING,
+        "version": version,
+        "supersedes": before.id if before else None,
+        "salt": salt,
+        "content_root": content_root,
+        "metadata": sealed.to_json(),
+        "request": request,
+        "record": record,
+        "address": "0x" + address.hex(),
+    }
+
+
+def _parent_addresses(connection: sa.Connection, asset: str) -> tuple[bytes, ...]:
+    rows = connection.execute(
+        sa.select(assets.c.address)
+        .join(parents, parents.c.parent == assets.c.id)
+        .where(parents.c.asset == asset)
+        .order_by(parents.c.position)
+    )
+    return tuple(bytes.fromhex(row.address[2:]) for row in rows)
+
+
+def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, str]) -> None:
+    """Raises Conflict if a blob that was there at the declaration was erased since."""
+    wanted = set(reused.values())
+    if not wanted:
+        return
+    held = set(
+        connection.scalars(
+            sa.select(files.c.key)
+            .join(assets, assets.c.id == files.c.asset)
+            .where(files.c.key.in_(wanted), assets.c.erased.is_(None))
+        )
+    )
+    if wanted - held:
+        raise Conflict(f"bytes that {asset} was to share were erased meanwhile: begin again with a new upload")
+
+
+def _begun(connection: sa.Connection, caller: Caller, key: str, asked: bytes) -> str | None:
+    row = connection.execute(
+        sa.select(idempotency).where(idempotency.c.subject == caller.subject, idempotency.c.key == key)
+    ).first()
+    if row is None:
+        return None
+    if row.request != asked:
+        raise Conflict("this Idempotency-Key was used for another request: use a new one")
+    state = connection.scalar(sa.select(assets.c.state).where(assets.c.id == row.asset))
+    closed = connection.scalar(sa.select(uploads.c.closed).where(uploads.c.id == row.asset))
+    if state is None or (
+        state == State.UPLOADING and closed is not False
+    ):  # it expired; begin again under the same key
+        connection.execute(
+            idempotency.delete().where(idempotency.c.subject == caller.subject, idempotency.c.key == key)
+        )
+        return None
+    return str(row.asset)
+
+
+def _fingerprint(declaration: Declaration, organisation: str) -> bytes:
+    asked = msgspec.to_builtins(declaration.registration)
+    listed = {"files": None, "source": None, "manifest": declaration.manifest.content_root.hex()}
+    return sha256(msgspec.json.encode({**asked, **listed, "kind": declaration.kind, "for": organisation})).digest()
+
+
+def _name_of(name: str | None, organisation: str) -> str | None:
+    if name is None:
+        return None
+    owner, slash, short = name.rpartition("/")
+    if slash and owner != organisation:
+        raise Invalid(f"name {name[:200]!r} is of {owner[:100]!r}, but the asset is registered for {organisation!r}")
+    return check_name(short)
+
+
+def check_metadata(fields: Mapping[str, Any]) -> None:
+    """Raises Invalid unless these fields can be registered and are not the registry's own."""
+    check_fields(fields)
+    taken = sorted(set(fields) & set(DERIVED))
+    if taken:
+        raise Invalid(f"metadata fields {', '.join(taken)} are written by the registry itself: leave them out")

@@ -1,0 +1,147 @@
+"""HTTP connections that are kept open, one a thread and server, on the standard library alone.
+
+http.client rather than a client library: it starts in a tenth of the CPU time of httpx (the CLI is started often), and
+gives transfers the socket itself, so that the kernel can send a file without copying it through Python.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import socket
+import threading
+import urllib.parse
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass
+from email.message import Message
+from typing import TypeVar
+
+from polyshare.errors import Invalid, PolyshareError
+
+CONNECT_SECONDS = 10.0
+IDLE_SECONDS = 60.0  # longest silence of the other side; longer than the functions' longest long poll
+_LARGEST_REPLY = 256 * 1024 * 1024  # bytes: an asset document of 100,000 files is some 30 MB
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """An answer whose body was read whole."""
+
+    status: int
+    headers: Message
+    body: bytes
+
+
+class Aborted(PolyshareError):
+    """Another transfer failed, or the user ended them all."""
+
+
+_R = TypeVar("_R")
+
+
+class Connections:
+    """Connections of this process, one a thread and server; HTTPS_PROXY and NO_PROXY are followed for https."""
+
+    def __init__(self) -> None:
+        self._own = threading.local()
+        self._lock = threading.Lock()
+        self._all: list[http.client.HTTPConnection] = []
+        self._aborted = threading.Event()
+
+    def exchange(self, url: str, action: Callable[[http.client.HTTPConnection], _R]) -> _R:
+        """Do one request and answer on this thread's connection to the URL's server.
+
+        A kept connection that the server closed meanwhile is opened anew, once and only if it had been used before.
+        """
+        if self._aborted.is_set():
+            raise Aborted("ended before it was done")
+        kept, connection = self._connection(url)
+        try:
+            return action(connection)
+        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+            connection.close()
+            if not kept:
+                raise
+            return self._anew(url, action)
+        except BaseException:
+            connection.close()  # half an answer may be left on it
+            raise
+
+    def _anew(self, url: str, action: Callable[[http.client.HTTPConnection], _R]) -> _R:
+        _, connection = self._connection(url)
+        try:
+            return action(connection)
+        except BaseException:
+            connection.close()
+            raise
+
+    def reply(self, connection: http.client.HTTPConnection) -> Reply:
+        """Read the answer to what was sent; raises HTTPException when it is unreasonably large."""
+        response = connection.getresponse()
+        body = response.read(_LARGEST_REPLY + 1)
+        if len(body) > _LARGEST_REPLY:
+            raise http.client.HTTPException(f"the answer is larger than {_LARGEST_REPLY} bytes")
+        return Reply(response.status, response.headers, body)
+
+    @staticmethod
+    def target(url: str) -> str:
+        """What the request line says: path and query."""
+        parts = urllib.parse.urlsplit(url)
+        return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+    def pause(self, seconds: float) -> None:
+        """Sleep, but not beyond `abort`."""
+        if self._aborted.wait(seconds):
+            raise Aborted("ended before it was done")
+
+    def abort(self) -> None:
+        """End what other threads do on their connections at once: it raises there."""
+        self._aborted.set()
+        with self._lock:
+            for connection in self._all:
+                if connection.sock is not None:
+                    with contextlib.suppress(OSError):
+                        connection.sock.shutdown(socket.SHUT_RDWR)
+
+    def resume(self) -> None:
+        """Allow new requests after `abort`."""
+        self._aborted.clear()
+
+    def close(self) -> None:
+        """Close the connections of all threads."""
+        with self._lock:
+            for connection in self._all:
+                connection.close()
+            self._all.clear()
+
+    def _connection(self, url: str) -> tuple[bool, http.client.HTTPConnection]:
+        scheme, _, rest = url.partition("://")
+        key = (scheme, rest.partition("/")[0])
+        pool: dict[tuple[str, str], http.client.HTTPConnection] = self._own.__dict__.setdefault("pool", {})
+        connection = pool.get(key)
+        if connection is None:
+            connection = pool[key] = _open(url)
+            with self._lock:
+                self._all.append(connection)
+        kept = connection.sock is not None
+        if not kept:
+            connection.timeout = CONNECT_SECONDS
+            connection.connect()
+            connection.sock.settimeout(IDLE_SECONDS)
+        return kept, connection
+
+
+def _open(url: str) -> http.client.HTTPConnection:
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise Invalid(f"{url[:200]!r} is not an http or https URL")
+    if parts.scheme == "http":
+        return http.client.HTTPConnection(parts.hostname, parts.port)
+    proxy = urllib.request.getproxies().get("https")
+    if proxy and not urllib.request.proxy_bypass(parts.hostname):
+        through = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        connection = http.client.HTTPSConnection(through.hostname or "", through.port)
+        connection.set_tunnel(parts.hostname, parts.port)
+        return connection
+    return http.client.HTTPSConnection(parts.hostname, parts.port)
