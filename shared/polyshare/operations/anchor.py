@@ -8,8 +8,7 @@ And where even the catalogue is lost, the contracts pass over what they have.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +24,7 @@ from polyshare.ports import Receipt, Register, Result, Revocation, SignedTransac
 
 _LEASE, _LEASE_SECONDS = "anchor", 10.0
 _SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
-_PAGE = 1000  # pending writes read at a time
+_PAGE = 500  # pending writes read at a time
 
 Entry = Register | Result | Revocation
 Write = sa.Row[Any]
@@ -126,7 +125,7 @@ class _Anchoring:
                     assets.update().where(assets.c.id == sa.bindparam("a")).values({column: receipt.time}),
                     [{"a": write.asset} for write in done],
                 )
-                _add_stages(connection, [(write.asset, stage, None) for write in done], receipt.time)
+                _add_stages(connection, self._ports, [(write.asset, stage, None) for write in done])
                 for write in done:
                     outbox.append(connection, event, subject=write.asset, ports=self._ports)
             for write in carried:
@@ -159,15 +158,15 @@ class _Anchoring:
 
     def _reject(self, connection: sa.Connection, write: Write, reason: str) -> None:
         connection.execute(writes.update().where(writes.c.row == write.row).values(state="rejected", reason=reason))
-        _add_stages(connection, [(write.asset, "rejected by the ledger", reason)], self._ports.clock.now())
+        _add_stages(connection, self._ports, [(write.asset, "rejected by the ledger", reason)])
 
     def _next_batches(self) -> list[list[Write]]:
         """What goes into the next transactions, one for each action, which together fit into a block."""
         room = self._ledger.capacity()
         with self._ports.catalogue.reading() as connection:
-            halves = _half_of_a_failed_one(connection)
+            halves = _halves_of_a_failed_one(connection)
             if halves:
-                return [halves]
+                return halves
             batches: dict[str, list[Write]] = {}
             for write in _ready(connection):
                 gas = gas_of(entry_of(write)) * 64 // 63 + (0 if write.action in batches else TRANSACTION * 64 // 63)
@@ -219,14 +218,14 @@ class _Anchoring:
         with self._ports.catalogue.reading() as connection:
             forgotten = connection.execute(
                 sa.select(transactions)
-                .where(transactions.c.state.in_(("mined", "failed")), transactions.c.nonce >= chain)
-                .order_by(transactions.c.nonce)
+                .where(transactions.c.state != "signed", transactions.c.nonce >= chain)
+                .order_by(transactions.c.nonce, transactions.c.state == "lost")
             ).all()
         for transaction in forgotten:
             self._ledger.send(transaction.raw)
         for transaction in forgotten:
             self._wait(transaction)
-        return max([chain, *(transaction.nonce + 1 for transaction in forgotten)])
+        return max([chain, *(int(transaction.nonce) + 1 for transaction in forgotten)])
 
 
 def entry_of(write: Write) -> Entry:
@@ -245,3 +244,78 @@ def entry_of(write: Write) -> Entry:
             )
         case _:
             return Revocation(bytes.fromhex(entry["id"]), bytes.fromhex(entry["digest"]))
+
+
+def _has_work(ports: Ports) -> bool:
+    with ports.catalogue.reading() as connection:
+        signed = sa.select(transactions.c.hash).where(transactions.c.state == "signed").limit(1)
+        return bool(
+            connection.execute(signed).first()
+            or _halves_of_a_failed_one(connection)
+            or next(_ready(connection), None) is not None
+        )
+
+
+def _ready(connection: sa.Connection) -> Iterator[Write]:
+    """Pending writes, oldest first, for which all that must be anchored before is. What waits is passed over."""
+    last = 0
+    while page := connection.execute(
+        sa.select(writes)
+        .where(writes.c.state == "pending", writes.c.transaction.is_(None), writes.c.row > last)
+        .order_by(writes.c.row)
+        .limit(_PAGE)
+    ).all():
+        needed = {write.row: {*write.after, *([write.asset] if write.action != "register" else [])} for write in page}
+        anchored = _anchored(connection, sorted(set().union(*needed.values())))
+        yield from (write for write in page if needed[write.row] <= anchored)
+        last = page[-1].row
+
+
+def _anchored(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
+    found: set[str] = set()
+    for start in range(0, len(ids), 1000):  # databases limit the parameters of a statement
+        some = ids[start : start + 1000]
+        found.update(
+            connection.scalars(sa.select(assets.c.id).where(assets.c.id.in_(some), assets.c.anchored.is_not(None)))
+        )
+    return found
+
+
+def _halves_of_a_failed_one(connection: sa.Connection) -> list[list[Write]]:
+    """What a transaction that reverted carried, cut in two."""
+    pending = writes.c.state == "pending"
+    failed = connection.scalar(
+        sa.select(writes.c.transaction)
+        .where(pending, writes.c.transaction.is_not(None))
+        .order_by(writes.c.row)
+        .limit(1)
+    )
+    if failed is None:
+        return []
+    rows = list(
+        connection.execute(sa.select(writes).where(pending, writes.c.transaction == failed).order_by(writes.c.row))
+    )
+    half = (len(rows) + 1) // 2
+    return [part for part in (rows[:half], rows[half:]) if part]
+
+
+def _carried(connection: sa.Connection, transaction: bytes) -> list[Write]:
+    return list(
+        connection.execute(
+            sa.select(writes)
+            .where(writes.c.transaction == transaction, writes.c.state == "sent")
+            .order_by(writes.c.row)
+        )
+    )
+
+
+def _add_stages(connection: sa.Connection, ports: Ports, added: Sequence[tuple[str, str, str | None]]) -> None:
+    now = ports.clock.now()
+    connection.execute(
+        stages.insert(),
+        [{"asset": asset, "stage": stage, "at": now, "detail": detail} for asset, stage, detail in added],
+    )
+
+
+def _mark(connection: sa.Connection, transaction: sa.Row[Any], state: str) -> None:
+    connection.execute(transactions.update().where(transactions.c.hash == transaction.hash).values(state=state))
