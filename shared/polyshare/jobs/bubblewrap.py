@@ -1,7 +1,7 @@
 """The sandbox of Python environments: bubblewrap, the system's or the wheel's.
 
-As root it needs no user namespace: it sets up the mounts with root's powers, then a prelude gives them up for a uid that
-nobody has. As an ordinary user it needs one. A program is started by two preludes in Python: outside, where it lowers
+As root it needs no user namespace: it sets up the mounts with root's powers, then a prelude gives them up for a uid
+that nobody has. As an ordinary user it needs one. A program is started by two preludes in Python: outside, where it lowers
 its priority and takes its cores; inside, where it takes its limits and its uid.
 """
 
@@ -10,7 +10,6 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from polyshare.jobs.cgroup import Cgroup
 from polyshare.jobs.job import Limits
 from polyshare.jobs.sandbox import HOME, Finished, Mount, Prepared, Run, never, unheard
 from polyshare.jobs.supervise import Watched, readable, supervise
+from polyshare.jobs.uids import hand_over, nobodys_uid
 
 Mode = Literal["root", "user"]
 
@@ -83,8 +83,8 @@ def probe() -> Bubblewrap:
     raise Unavailable(
         "no sandbox for Python environments works on this machine, so nothing is run. "
         + ("; ".join(said) or "bubblewrap is not installed")
-        + ". Install bubblewrap from the system's packages (its program is allowed user namespaces where others are "
-        "not), or allow them (sysctl kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0), "
+        + ". Install bubblewrap from the system's packages (its program is allowed user namespaces where others are not), "
+        "or allow them (sysctl kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0), "
         "or run as root, or use an oci: image with podman or docker."
     )
 
@@ -121,7 +121,7 @@ class Bubblewrap:
         """See sandbox.Sandbox."""
         if run.environment.image is not None:
             raise Unavailable(f"{run.environment.reference} is a container image: bubblewrap runs uv: environments")
-        uid = _nobodys_uid() if self.mode == "root" else 0
+        uid = nobodys_uid() if self.mode == "root" else 0
         with ExitStack() as stack:
             own = stack.enter_context(_scratch(run.log.parent))
             temporary, home = own / "tmp", own / "home"
@@ -130,7 +130,7 @@ class Bubblewrap:
             writable = [mount.host for mount in run.mounts if mount.writable]
             if uid:
                 for folder in (temporary, home, *writable):
-                    _hand_over(folder, uid)
+                    hand_over(folder, uid)
             mounts = (*run.mounts, Mount(temporary, "/tmp", True), Mount(home, HOME, True))  # noqa: S108
             group = stack.enter_context(Cgroup.make(run.limits))
             watched = self._start(run, mounts, uid, group, stack, (temporary, home, *writable))
@@ -219,14 +219,14 @@ class Bubblewrap:
                 yield from ("--ro-bind", name, name)
         yield from ("--proc", "/proc", "--dev", "/dev", "--size", str(run.limits.memory_bytes), "--perms", "1777")
         yield from ("--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
-        for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime"):
-            yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
-        for name, text in _accounts(inner).items():
-            yield from ("--perms", "0444", "--ro-bind-data", pass_on(text.encode()), f"/etc/{name}")
         ordered = sorted((*run.environment.mounts, *mounts), key=lambda mount: mount.inside)
         above = {"/etc"} | {str(folder) for mount in ordered for folder in Path(mount.inside).parents}
         for folder in sorted(above - {"/", "/usr", "/proc", "/dev", "/tmp", "/dev/shm"}):  # noqa: S108
             yield from ("--perms", "0755", "--dir", folder)  # those it makes itself are closed to other uids
+        for name in ("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "alternatives", "localtime"):
+            yield from ("--ro-bind-try", f"/etc/{name}", f"/etc/{name}")
+        for name, text in _accounts(inner).items():
+            yield from ("--perms", "0444", "--ro-bind-data", pass_on(text.encode()), f"/etc/{name}")
         for mount in ordered:
             yield from ("--bind" if mount.writable else "--ro-bind", str(mount.host), mount.inside)
         yield from ("--remount-ro", "/", "--chdir", "/")
@@ -276,16 +276,7 @@ def _binaries() -> Iterator[Path]:
 
 def _powerful() -> bool:
     """Whether we are root with more than its name: some other uid can be taken."""
-    return os.geteuid() == 0 and _nobodys_uid() != 0
-
-
-def _nobodys_uid() -> int:
-    """A uid that no account has and no other job gets, from what our user namespace has; 0 if it has none to give."""
-    lines = Path("/proc/self/uid_map").read_text().split("\n")
-    start, _, count = max((list(map(int, line.split())) for line in lines if line.strip()), key=lambda row: row[2])
-    if count > 0x7000_0000:
-        return 0x6000_0000 + secrets.randbelow(0x0FFF_FFFF)
-    return start + count - 1
+    return os.geteuid() == 0 and nobodys_uid() != 0
 
 
 def _own_tasks() -> int:
@@ -308,13 +299,6 @@ def _accounts(uid: int) -> dict[str, str]:
         "nsswitch.conf": "passwd: files\ngroup: files\nhosts: files\n",
         "hosts": "127.0.0.1 localhost job\n::1 localhost\n",
     }
-
-
-def _hand_over(folder: Path, uid: int) -> None:
-    os.chown(folder, uid, uid)
-    for base, folders, files in os.walk(folder):
-        for name in (*folders, *files):
-            os.chown(Path(base, name), uid, uid, follow_symlinks=False)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """A cgroup v2 of a job's own, where one is delegated to us (systemd does so for services and users' sessions).
 
-It caps memory and tasks as a whole, kernel memory included, and shares the CPU fairly between jobs. Where there is none,
-the supervisor's sampling holds the limits alone. Rules: the kernel's Documentation/admin-guide/cgroup-v2.rst.
+It caps memory and tasks as a whole, kernel memory included, and shares the CPU fairly between jobs. Where there is
+none, the supervisor's sampling holds the limits alone. Rules: the kernel's Documentation/admin-guide/cgroup-v2.rst.
 """
 
 from __future__ import annotations

@@ -16,7 +16,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 import rfc8785
@@ -58,7 +58,7 @@ def digest_of(reference: str) -> bytes:
 
 
 def environment_folder(name: str) -> Path:
-    """The folder of `uv:<name>`: infra/images/<name> or infra/images/trainer-<name>. Raises NotFound naming what there is."""
+    """The folder of `uv:<name>`: infra/images/<name> or …/trainer-<name>. Raises NotFound naming what there is."""
     packaged = Path(str(importlib.resources.files("polyshare"))) / "images"
     root = packaged if packaged.is_dir() else packaged.parents[2] / "infra" / "images"
     if _NAME.fullmatch(name):
@@ -66,20 +66,22 @@ def environment_folder(name: str) -> Path:
             if (folder / LOCK).is_file():
                 return folder
     there = sorted(p.parent.name.removeprefix("trainer-") for p in root.glob(f"*/{LOCK}"))
-    raise NotFound(f"there is no environment uv:{name[:100]}; there are {', '.join('uv:' + n for n in there) or 'none'}")
+    raise NotFound(
+        f"there is no environment uv:{name[:100]}; there are {', '.join('uv:' + n for n in there) or 'none'}"
+    )
 
 
 def folder_digest(folder: Path) -> bytes:
     """sha256 of the RFC 8785 form of the sorted list of the folder's files that matter and their SHA-256, 32 bytes."""
     listed = [{"path": name, "sha256": hashlib.sha256(data).hexdigest()} for name, data in _files(folder)]
-    return hashlib.sha256(rfc8785.dumps(listed)).digest()  # type: ignore[arg-type]
+    return hashlib.sha256(rfc8785.dumps(listed)).digest()
 
 
 def prepare(reference: str, cache: Path, progress: Callable[[str], None] = unheard) -> Prepared:
     """Make a pinned environment ready on this machine, from the cache if it is there.
 
-    Wheels only, each with the hash that the lock names, so no code of a package runs at installation. Raises Mismatch if
-    the digest is not what this installation has, Unavailable if packages or image can't be fetched.
+    Wheels only, each with the hash that the lock names, so no code of a package runs at installation. Raises Mismatch
+    if the digest is not what this installation has, Unavailable if packages or image can't be fetched.
     """
     pinned = _PINNED.fullmatch(reference)
     if pinned is None:
@@ -89,7 +91,8 @@ def prepare(reference: str, cache: Path, progress: Callable[[str], None] = unhea
         return container.prepare(reference, progress)
     folder = environment_folder(name)
     if folder_digest(folder).hex() != digest:
-        raise Mismatch(f"{reference} is not what this installation has: {resolve('uv:' + name)}; install the release that has it")
+        here = resolve(f"uv:{name}")
+        raise Mismatch(f"{reference} is not what this installation has, {here}: install the release that has it")
     home = cache / f"{name}-{digest[:32]}-{_python_tag()}"
     if not (home / "wheels.json").is_file():
         _install(folder, home, progress)
@@ -129,11 +132,11 @@ def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:
         for name, data in _files(folder):
             (programs / name).write_bytes(data)
         base = os.path.realpath(sys.executable)
-        _uv(["venv", "--quiet", "--python", base, "--no-project", "--no-config", str(building / "venv")])
-        sync = ["pip", "sync", "--quiet", "--no-config", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
+        _uv(["venv", "--quiet", "--python", base, "--no-project", str(building / "venv")])
+        sync = ["pip", "sync", "--quiet", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
         python = building / "venv" / "bin" / "python"
         _uv([*sync, "--compile-bytecode", "--python", str(python), str(programs / LOCK)])
-        wheels = _wheels(python, (programs / LOCK).read_text())
+        wheels = _wheels(next((building / "venv" / "lib").glob("python*")) / "site-packages")
         (building / "wheels.json").write_text(json.dumps(wheels))
         _readable(building)
         try:
@@ -158,39 +161,30 @@ def _uv(arguments: list[str]) -> str:
             [found, *arguments], capture_output=True, text=True, timeout=_INSTALL_SECONDS, env=environ, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"installing an environment took more than {_INSTALL_SECONDS} s: is the package index slow?") from error
+        raise Unavailable(f"installing an environment took over {_INSTALL_SECONDS} s: is the index slow?") from error
     if done.returncode:
         said = " ".join(done.stderr.split())[-600:]
         raise Unavailable(f"installing an environment failed: {said}", retry_after=15)
     return done.stdout
 
 
-def _wheels(python: Path, lock: str) -> list[dict[str, str]]:
-    """What is installed, each with the hash of the wheel that fits this machine among those that the lock allows.
+def _wheels(packages: Path) -> list[dict[str, str]]:
+    """What is installed. Its hash is over its RECORD's rows, but those that the installer adds or adapts to the folder.
 
-    uv checked the wheel against the lock's hashes; which one it was is in the lock when there is one, else all of them
-    stand for it, in the lock's order, hashed.
+    So it is the same wherever the same wheel is installed (core metadata and RECORD: packaging.python.org).
     """
-    listed = json.loads(_uv(["pip", "list", "--quiet", "--no-config", "--format", "json", "--python", str(python)]))
-    allowed = locked_hashes(lock)
     wheels = []
-    for item in listed:
-        name = re.sub(r"[-_.]+", "-", item["name"]).lower()
-        hashes = allowed.get((name, item["version"]), ())
-        digest = hashes[0] if len(hashes) == 1 else hashlib.sha256("\n".join(hashes).encode()).hexdigest()
-        wheels.append({"name": name, "version": item["version"], "sha256": digest})
+    for info in packages.glob("*.dist-info"):
+        name, _, version = info.name.removesuffix(".dist-info").partition("-")
+        rows = (info / "RECORD").read_text(encoding="utf-8").splitlines()
+        added = ("RECORD", "INSTALLER", "REQUESTED", "direct_url.json", "uv_cache.json")
+        own = {f"{info.name}/{file}" for file in added}
+        kept = sorted(
+            row for row in rows if not row.startswith("../") and ".pyc," not in row and row.split(",")[0] not in own
+        )
+        digest = hashlib.sha256("\n".join(kept).encode()).hexdigest()
+        wheels.append({"name": re.sub(r"[-_.]+", "-", name).lower(), "version": version, "sha256": digest})
     return sorted(wheels, key=lambda wheel: wheel["name"])
-
-
-def locked_hashes(lock: str) -> Mapping[tuple[str, str], tuple[str, ...]]:
-    """(name, version) → SHA-256 digests of a requirements file with hashes."""
-    found: dict[tuple[str, str], tuple[str, ...]] = {}
-    for entry in lock.replace("\\\n", " ").splitlines():
-        wanted = re.match(r"([A-Za-z0-9._-]+)==([^\s;]+)", entry)
-        if wanted:
-            name = re.sub(r"[-_.]+", "-", wanted[1]).lower()
-            found[name, wanted[2]] = tuple(re.findall(r"--hash=sha256:([0-9a-f]{64})", entry))
-    return found
 
 
 def _readable(folder: Path) -> None:
@@ -208,7 +202,7 @@ def _python_tag() -> str:
 
 
 def _cpu_level() -> str:
-    """The psABI's level on x86-64 (x86-64-v1 … v4), else the architecture: what code numeric libraries choose follows it."""
+    """The psABI's level on x86-64 (x86-64-v1 … v4), else the architecture: numeric libraries choose code by it."""
     try:
         text = Path("/proc/cpuinfo").read_text()
     except OSError:

@@ -28,7 +28,7 @@ class Log:
         self.news = False
 
     def __enter__(self) -> Log:
-        self._file = open(self._path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))  # noqa: SIM115
+        self._file = open(self._path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600))
         return self
 
     def __exit__(

@@ -47,7 +47,7 @@ def collect(folder: Path, *, most_files: int = MOST_FILES, most_bytes: int) -> l
 
 
 def manifest(folder: Path, outputs: list[Output]) -> Manifest:
-    """Hash outputs; raises Invalid if one is no longer what was collected, or two are one on a system that ignores case."""
+    """Hash outputs; raises Invalid if one changed since, or two are one on a system that ignores case."""
     entries: list[Entry] = []
     for start in range(0, len(outputs), _BATCH):
         batch = outputs[start : start + _BATCH]

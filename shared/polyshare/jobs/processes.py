@@ -30,7 +30,7 @@ class Sample:
         )
 
     def confirm(self) -> int:
-        """Memory with shared pages counted once (PSS); slow, so asked only when the sum of resident sets is too much."""
+        """Memory with shared pages counted once (PSS); slow, so asked only when the resident sets sum to too much."""
         return sum(_pss(pid) for pid in self.pids)
 
 
@@ -75,7 +75,7 @@ def shared_memory(first: int | None) -> int:
 
 
 def unlinked(first: int, devices: frozenset[int]) -> int:
-    """Bytes of files on these devices that were deleted but are still open or mapped by the job, so no folder has them."""
+    """Bytes of deleted files on these devices that the job still has open or mapped, so no folder has them."""
     found: dict[tuple[int, int], int] = {}
     for pid in sample(first).pids:
         for folder in ("fd", "map_files"):

@@ -31,7 +31,7 @@ class Mount:
 
 @dataclass(frozen=True, slots=True)
 class Wheel:
-    """An installed distribution; the hash is the one its lock allowed and that was checked at installation."""
+    """An installed distribution; the hash is over the hashes of its files, as the wheel's RECORD lists them."""
 
     name: str
     version: str
@@ -62,7 +62,7 @@ class Run:
     command: tuple[str, ...]
     mounts: tuple[Mount, ...] = ()
     environ: Mapping[str, str] = field(default_factory=dict)
-    limits: Limits = Limits()
+    limits: Limits = field(default_factory=Limits)
     log: Path = Path("run.log")
     cores: frozenset[int] = frozenset()  # which cores it may use; empty: any
 

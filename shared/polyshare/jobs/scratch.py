@@ -131,7 +131,7 @@ def remove(folder: Path) -> None:
     """
     for command in (["rm", "-rf", "--", str(folder)], ["chmod", "-R", "u+rwX", "--", str(folder)]) * 2:
         try:
-            subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False)  # noqa: S603
+            subprocess.run(command, stderr=subprocess.DEVNULL, timeout=60, check=False)
         except subprocess.TimeoutExpired as error:
             raise Unavailable(f"removing {folder} took more than a minute: remove it by hand") from error
         if not os.path.lexists(folder):

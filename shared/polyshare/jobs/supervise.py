@@ -65,7 +65,7 @@ def supervise(
                 watched.kill()
                 if now - killed_at > _GRACE:
                     raise Unavailable(
-                        f"a job's process would not die within {_GRACE:.0f} s of being killed (PID {watched.process.pid}): "
+                        f"a job (PID {watched.process.pid}) did not die within {_GRACE:.0f} s of being killed: "
                         "it may hang in the kernel; look at the machine's log"
                     )
         kept.drain(watched.output)

@@ -1,0 +1,321 @@
+"""The steps of a job: fetch verified inputs, run without network, publish; in a fresh folder, as often as it takes."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from polyshare.errors import Invalid, PolyshareError, Unavailable
+from polyshare.jobs import contract, environment, outputs, transfer
+from polyshare.jobs.job import Job, Limits
+from polyshare.jobs.record import Record
+from polyshare.jobs.remote import Fenced, Remote
+from polyshare.jobs.sandbox import Finished, Prepared, Run, Sandbox, choose, never
+from polyshare.manifest import Entry
+from polyshare.metadata import check_fields
+
+BUILDER = "urn:polyshare:runner:local:1"
+_TOLD = 1.0  # seconds between reports
+_ALIVE = 10.0  # seconds after which one is made though nothing happened
+_MOST_METRICS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and with what a job runs. `work` is an empty folder for this attempt alone, removed by the caller."""
+
+    work: Path
+    cache: Path  # of prepared environments
+    cores: frozenset[int] = frozenset()
+    sandbox: Callable[[str], Sandbox] = choose
+
+
+def perform(job: Job, client: httpx.Client, place: Place, *, cancelled: Callable[[], bool] = never) -> None:
+    """Do a job to its end and tell its outcome. What fails for good is told as the job's failure, by its reason.
+
+    Raises errors.Unavailable when it is to be tried again later; returns quietly when this attempt does not count.
+    """
+    remote = Remote(job, client, cancelled=cancelled)
+    try:
+        document = remote.start()
+        with _Reporter(remote) as reporter:
+            stopped = _either(cancelled, reporter.fenced.is_set)
+            attempt = _Attempt(job, document, remote, place, reporter, stopped)
+            try:
+                completion = attempt.act()
+            except (Fenced, Unavailable):
+                raise
+            except PolyshareError as error:
+                completion = attempt.failure(error.message)
+            if stopped():
+                return
+        remote.complete(completion)
+    except Fenced:
+        return
+
+
+class Stopped(PolyshareError):
+    """The run did not end well; the message is the reason."""
+
+
+class _Attempt:
+    def __init__(
+        self,
+        job: Job,
+        document: Mapping[str, Any],
+        remote: Remote,
+        place: Place,
+        reporter: _Reporter,
+        stopped: Callable[[], bool],
+    ) -> None:
+        self._document = document
+        self._remote = remote
+        self._place = place
+        self._report = reporter
+        self._stopped = stopped
+        self._action = job.action
+        self._limits = Limits.from_json(document.get("limits") or {})
+        self._layout = contract.Layout(place.work)
+        self._log = place.work / "run.log"
+        self._record = Record(job.id, job.attempt, job.action, BUILDER, limits=self._limits, log=self._log)
+        self._record.asset = str(document.get("asset") or "")
+        self._record.parameters = dict(document.get("parameters") or {})
+        self._record.program = str(document.get("program") or "")
+        self._record.environment = str(document.get("environment") or "")
+        self._record.machine = environment.machine_class(self._limits.cpus)
+
+    def act(self) -> dict[str, Any]:
+        """The completion of the job. Raises PolyshareError with the reason it failed for."""
+        if self._action == "ingest":
+            return self._ingest()
+        if self._action == "train":
+            return self._train()
+        return self._translate()
+
+    def failure(self, reason: str, report: list[Entry] | None = None) -> dict[str, Any]:
+        """The completion of a job that failed."""
+        return self._completion("failed", [], {}, reason[:4000], report or [])
+
+    def _ingest(self) -> dict[str, Any]:
+        self._report.stage("fetching")
+        channels = self._document.get("channels") or {}
+        files = [(str(item["path"]), int(item["size"])) for item in channels.get("inbox") or ()]
+        if not files:
+            raise Invalid("the inbox has no files for this dataset")
+        return self._completion("ingested", transfer.copy(self._remote, "inbox", files), {})
+
+    def _train(self) -> dict[str, Any]:
+        prepared, sandbox = self._prepare(self._record.environment)
+        self._layout.make()
+        channels = self._fetch()
+        parameters = self._record.parameters
+        named = [name for name in channels if name != contract.CODE]
+        contract.write_config(self._layout, parameters, named)
+        program = self._record.program or None
+        command = contract.command(prepared, self._layout, program)
+        code = self._layout.code.is_dir()
+        environ = contract.environ(parameters, named, self._limits, program, code=code)
+        mounts = contract.mounts(self._layout, named)
+        run = Run(prepared, command, mounts, environ, self._limits, self._log, self._place.cores)
+        self._report.stage("running")
+        finished = self._execute(sandbox, run)
+        if finished.status != "done":
+            said = outputs.read_small(self._layout.output, "failure", 4096) if finished.status == "failed" else None
+            told = _sentence(said) if said else ""
+            raise Stopped(f"the training failed: {told or finished.reason}")
+        self._report.stage("publishing")
+        entries = self._publish(self._layout.model, "the training wrote no file to /opt/ml/model")
+        return self._completion("trained", entries, self._metadata())
+
+    def _translate(self) -> dict[str, Any]:
+        from polyshare.translation import pipeline
+
+        options = pipeline.Options.from_json(self._document.get("translate") or {})
+        sandbox = self._place.sandbox("uv:")
+        self._record.sandbox, self._record.gaps = sandbox.name, sandbox.gaps
+        self._layout.make()
+        channels = self._fetch()
+        if "model" not in channels:
+            raise Invalid("a translation needs a model")
+        self._report.stage("running")
+        work = self._place.work / "translation"
+        work.mkdir()
+        wheels: dict[str, Any] = {}
+
+        def prepare(reference: str) -> Prepared:
+            prepared = environment.prepare(environment.resolve(reference), self._place.cache, self._report.say)
+            wheels.update({f"{w.name}=={w.version}": w for w in prepared.wheels})
+            return prepared
+
+        def execute(run: Run) -> Finished:
+            return self._execute(sandbox, run)
+
+        test = self._layout.channel("test")
+        try:
+            translated = pipeline.translate(
+                execute,
+                work=work,
+                model=self._layout.channel("model"),
+                test=test if test.is_dir() else None,
+                options=options,
+                prepare=prepare,
+                limits=self._limits,
+            )
+        except pipeline.TranslationFailed as error:
+            report: list[Entry] = []
+            if error.report is not None and not self._stopped():
+                report = self._publish(error.report.parent, "the report is missing")
+            return self.failure(error.message, report)
+        finally:
+            self._record.wheels = tuple(wheels[name] for name in sorted(wheels))
+        self._report.stage("publishing")
+        entries = self._publish(translated.model.parent, "the translation has no files")
+        return self._completion("translated", entries, dict(translated.metadata))
+
+    def _prepare(self, reference: str) -> tuple[Prepared, Sandbox]:
+        self._report.stage("preparing")
+        try:
+            sandbox = self._place.sandbox(reference)
+        except Unavailable as error:
+            raise Stopped(error.message) from error  # trying again on this machine would not help
+        prepared = environment.prepare(reference, self._place.cache, self._report.say)
+        self._record.sandbox, self._record.gaps = sandbox.name, sandbox.gaps
+        self._record.wheels = prepared.wheels
+        return prepared, sandbox
+
+    def _fetch(self) -> list[str]:
+        self._report.stage("fetching")
+        channels = self._document.get("channels") or {}
+        files = []
+        for channel, items in channels.items():
+            folder = self._layout.channel(channel)
+            for item in items:
+                entry = Entry.from_json({key: item.get(key) for key in ("path", "size", "digest", "parts")})
+                files.append((channel, entry, folder / entry.path))
+                self._record.inputs.append((channel, entry))
+        transfer.fetch(self._remote, files)
+        return [channel for channel, items in channels.items() if items]
+
+    def _execute(self, sandbox: Sandbox, run: Run) -> Finished:
+        finished = sandbox.run(run, cancelled=self._stopped, on_log=self._report.say)
+        if finished.status == "cancelled":
+            raise Fenced("the job was cancelled")
+        self._record.finished = finished
+        return finished
+
+    def _publish(self, folder: Path, missing: str) -> list[Entry]:
+        found = outputs.collect(folder, most_bytes=self._limits.disk_bytes)
+        if not found:
+            raise Stopped(missing)
+        entries = list(outputs.manifest(folder, found).entries)
+        if self._stopped():
+            raise Fenced("the job was cancelled")
+        transfer.publish(self._remote, folder, found, entries)
+        return entries
+
+    def _metadata(self) -> dict[str, Any]:
+        """Fields from what the training wrote about itself: numbers of metrics.json, framework of signature.json."""
+        fields: dict[str, Any] = {}
+        metrics = _object(outputs.read_small(self._layout.output, "metrics.json"))
+        for name in sorted(metrics)[:_MOST_METRICS]:
+            if isinstance(metrics[name], int | float) and not isinstance(metrics[name], bool):
+                fields[f"metric_{name}"[:100]] = metrics[name]
+        signature = _object(outputs.read_small(self._layout.model, "signature.json", 1024 * 1024))
+        for name in ("framework", "framework_version"):
+            if isinstance(signature.get(name), str):
+                fields[name] = signature[name][:100]
+        kept: dict[str, Any] = {}
+        for name, value in fields.items():
+            try:
+                kept |= check_fields({name: value})
+            except Invalid:  # not a number that metadata can hold: NaN, say
+                continue
+        return kept
+
+    def _completion(
+        self,
+        outcome: str,
+        entries: list[Entry],
+        metadata: Mapping[str, Any],
+        reason: str = "",
+        report: list[Entry] | None = None,
+    ) -> dict[str, Any]:
+        return {
+            "outcome": outcome,
+            "reason": reason,
+            "files": [entry.to_json() for entry in entries],
+            "report": [entry.to_json() for entry in report or ()],
+            "metadata": dict(metadata),
+            "run": self._record.statement(entries),
+        }
+
+
+class _Reporter:
+    """Tells complete_job how far the job is, from a thread of its own; learns from it when the job is cancelled."""
+
+    def __init__(self, remote: Remote) -> None:
+        self.fenced = threading.Event()
+        self._remote = remote
+        self._stage, self._tail = "preparing", ""
+        self._news = threading.Event()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._loop, name="reporter", daemon=True)
+
+    def stage(self, stage: str) -> None:
+        self._stage = stage
+        self._news.set()
+
+    def say(self, tail: str) -> None:
+        """The log's tail."""
+        self._tail = tail.encode()[-16_384:].decode(errors="ignore")
+        self._news.set()
+
+    def __enter__(self) -> _Reporter:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._news.set()
+        self._thread.join(timeout=60)
+
+    def _loop(self) -> None:
+        while not self._over.is_set():
+            self._news.wait(_ALIVE)
+            self._news.clear()
+            try:
+                self._remote.progress(self._stage, self._tail)
+            except Fenced:
+                self.fenced.set()
+                return
+            except PolyshareError:
+                pass  # it is told again; the job itself does not need it
+            self._over.wait(_TOLD)
+
+
+def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:
+    return lambda: one() or other()
+
+
+def _object(data: bytes | None) -> dict[str, Any]:
+    """Hostile JSON as an object; empty if it is none."""
+    try:
+        value = json.loads(data or b"{}")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _sentence(data: bytes) -> str:
+    """Hostile text, printable and short."""
+    text = data.decode(errors="replace")
+    return "".join(c if c.isprintable() else " " for c in text).strip()[:2000]
