@@ -186,6 +186,10 @@ class Erase(Request):
     confirm: Annotated[str, Meta(description="the asset's UUID once more")]
 
 
+class Governed(Struct):
+    id: str
+
+
 class Grant(Struct):
     organisation: str
     by: str

@@ -84,7 +84,7 @@ class Route:
 
 
 class Function:
-    """A function's routes and the events it takes, callable as functions-framework calls it."""
+    """A function's routes and the events it takes."""
 
     def __init__(
         self,
@@ -95,7 +95,12 @@ class Function:
         self.name, self.routes, self.on_event = name, routes, on_event
         self._patterns = [(route, _pattern(route.path)) for route in routes]
 
-    async def __call__(self, request: Request) -> Response:
+        async def serve(request: Request) -> Response:
+            return await self._respond(request)
+
+        self.serve = serve  # functions-framework takes plain functions only, no bound methods
+
+    async def _respond(self, request: Request) -> Response:
         try:
             return await self._answer(request)
         except PolyshareError as error:
@@ -141,7 +146,7 @@ class Function:
         if route.auth == "job":
             token = (authorization or "").removeprefix("Bearer ")
         else:
-            caller = await _in_thread(lambda: world.authenticator.caller(authorization, world.clock.now()))
+            caller = await in_thread(lambda: world.authenticator.caller(authorization, world.clock.now()))
             if route.auth == "user" and not caller.subject:
                 raise Unauthenticated("this needs a token: polyshare login")
         call = Call(
@@ -156,7 +161,7 @@ class Function:
         if inspect.iscoroutinefunction(route.handler):
             answer = await route.handler(call)
         else:
-            answer = await _in_thread(lambda: route.handler(call))
+            answer = await in_thread(lambda: route.handler(call))
         if route.method == "POST":
             world.wake()
         if answer.body is None:
@@ -172,13 +177,38 @@ class Function:
         event = events.parse(headers, body)
         assert self.on_event is not None
         try:
-            await _in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
+            await in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
         except (Invalid, Unavailable):
             raise
         except PolyshareError as error:
             raise Invalid(error.message) from error
         world.wake()
         return Response(status_code=204)
+
+
+def registration(answer: api.Registered | api.Uploading) -> Answer:
+    """201 when it is registered, 202 while there is something to upload."""
+    return Answer(201 if isinstance(answer, api.Registered) else 202, answer)
+
+
+def upload_urls(call: Call) -> Answer:
+    """Presigned PUTs for the parts of an upload of the caller's."""
+    from polyshare.operations.register import uploading
+    from polyshare.operations.uploads import sign
+
+    with call.ports.catalogue.reading() as connection:
+        asset = uploading(connection, call.caller, call.path["id"])
+    wanted = [(part.path, part.part, bytes.fromhex(part.sha256)) for part in call.body.parts]
+    return Answer(200, api.UploadUrls(sign(call.ports, asset.id, wanted)))
+
+
+def confirm_upload(call: Call) -> Answer:
+    """Register what was uploaded; again is the same."""
+    from polyshare.operations.register import confirm, uploading
+
+    with call.ports.catalogue.reading() as connection:
+        asset = uploading(connection, call.caller, call.path["id"])
+    return Answer(201, confirm(call.ports, asset.id))
 
 
 def problem(error: PolyshareError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
@@ -204,11 +234,8 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(32, thread_name_prefix="operation")
 
 
-async def _in_thread(work: Callable[[], Any]) -> Any:
+async def in_thread(work: Callable[[], Any]) -> Any:
     return await asyncio.get_running_loop().run_in_executor(_threads(), work)
-
-
-in_thread = _in_thread
 
 
 async def _read_body(request: Request) -> bytes:

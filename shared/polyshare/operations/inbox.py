@@ -1,7 +1,7 @@
 """The bucket trigger: files dropped in the inbox become a dataset, without any call by their owner.
 
 An organisation's key writes below `<org>/` only, so the prefix decides the organisation. `<org>/<name>/dataset.json`,
-put last, says that the dataset is complete: {"metadata": {...}, "visibility": "..."}; both may be left out. What came of
+put last, says that the dataset is complete: {"metadata": {...}, "visibility": "..."}, both optional. What came of
 it is written beside it, as `polyshare.status.json`. A notification is only a hint: `sweep` looks by itself.
 """
 

@@ -384,7 +384,7 @@ def _check_inputs(asset: Asset, run: Mapping[str, Any]) -> None:
 
 def _may_start(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> bool:
     if row.action == "ingest":
-        return asset.state == State.UPLOADING
+        return bool(asset.state == State.UPLOADING)
     if asset.erased is not None or asset.state in (State.UPLOADING, State.REGISTERING):
         return False
     above = connection.execute(

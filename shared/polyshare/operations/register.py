@@ -23,7 +23,7 @@ from polyshare.api import File, Registered, Registration, Uploading
 from polyshare.assets import Caller, Kind, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
-from polyshare.catalogue.tables import assets, files, idempotency, jobs, parents, stages, uploads, writes
+from polyshare.catalogue.tables import assets, files, idempotency, inbox_drops, jobs, parents, stages, uploads, writes
 from polyshare.errors import Conflict, Erased, Invalid, NotFound
 from polyshare.ledger.record import Record, asset_address
 from polyshare.manifest import Manifest, commitment
@@ -198,6 +198,7 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
     linked = connection.execute(sa.select(parents).where(parents.c.asset == row.id).order_by(parents.c.position))
     held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
     action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id))
+    dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == row.id)).first()
     return {
         "id": row.id,
         "kind": row.kind,
@@ -217,6 +218,7 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
         "job": action if row.request is not None else None,
         "parents": [{"parent": r.parent, "role": r.role} for r in linked],
         "files": files_document(held),
+        "drop": {"prefix": dropped.prefix, "etag": dropped.etag} if dropped is not None else None,
     }
 
 

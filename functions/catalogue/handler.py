@@ -1,0 +1,54 @@
+"""catalogue: what assets there are, and from what each was made."""
+
+from polyshare import api
+from polyshare.errors import Invalid
+from polyshare.http import Answer, Call, Function, Route
+from polyshare.operations.lineage import MOST, lineage, listing
+
+
+def find(call: Call) -> Answer:
+    """Assets that the caller may read, newest first."""
+    asked = call.query
+    found = listing(
+        call.ports,
+        call.caller,
+        q=asked.get("q", ""),
+        kind=asked.get("kind", ""),
+        organisation=asked.get("organisation", ""),
+        name=asked.get("name", ""),
+        cursor=asked.get("cursor", ""),
+        limit=int(call.number("limit", 50, most=MOST)),
+    )
+    return Answer(200, found)
+
+
+def content(call: Call) -> Answer:
+    """Assets that the caller may read whose files, or whose result's files, have this content root."""
+    try:
+        root = bytes.fromhex(call.path["root"])
+    except ValueError as error:
+        raise Invalid("a content root is 64 hexadecimal digits") from error
+    return Answer(200, listing(call.ports, call.caller, content_root=root, cursor=call.query.get("cursor", "")))
+
+
+def family(call: Call) -> Answer:
+    """The asset, its ancestors and its children."""
+    return Answer(200, lineage(call.ports, call.caller, call.path["ref"]))
+
+
+function = Function(
+    "catalogue",
+    [
+        Route(
+            "GET",
+            "/",
+            find,
+            {200: api.Listing},
+            auth="anyone",
+            query=("q", "kind", "organisation", "name", "cursor", "limit"),
+        ),
+        Route("GET", "/content/{root}", content, {200: api.Listing}, auth="anyone", query=("cursor",)),
+        Route("GET", "/{ref}/lineage", family, {200: api.Lineage}, auth="anyone"),
+    ],
+)
+catalogue = function.serve

@@ -1,0 +1,38 @@
+"""register_dataset: datasets over HTTP, and from files dropped in the inbox bucket."""
+
+from polyshare import api
+from polyshare.bootstrap import Ports
+from polyshare.events import Event
+from polyshare.http import Answer, Call, Function, Route, confirm_upload, registration, upload_urls
+from polyshare.operations.access import organisation_of
+from polyshare.operations.inbox import look, prefix_of
+from polyshare.operations.models import register_dataset as register
+
+
+def post(call: Call) -> Answer:
+    """Register a dataset: answers with what is to be uploaded, or registered when all of it is there."""
+    return registration(register(call.ports, call.caller, call.body, call.idempotency_key))
+
+
+def inbox(call: Call) -> Answer:
+    """The organisation's key to the inbox bucket."""
+    organisation = organisation_of(call.caller, call.body.organisation)
+    return Answer(200, call.ports.inbox_credentials(organisation))
+
+
+def dropped(ports: Ports, event: Event) -> None:
+    """Something changed in the inbox; a hint, so handling it twice is harmless."""
+    look(ports, prefix_of(event))
+
+
+function = Function(
+    "register_dataset",
+    [
+        Route("POST", "/", post, {201: api.Registered, 202: api.Uploading}, body=api.RegisterDataset),
+        Route("POST", "/inbox", inbox, {200: api.InboxCredentials}, body=api.AskInboxCredentials),
+        Route("POST", "/{id}/urls", upload_urls, {200: api.UploadUrls}, body=api.AskUploadUrls),
+        Route("POST", "/{id}/confirm", confirm_upload, {201: api.Registered}),
+    ],
+    on_event=dropped,
+)
+register_dataset = function.serve

@@ -1,0 +1,15 @@
+"""run_job: starts the jobs that have all they need."""
+
+from polyshare.bootstrap import Ports
+from polyshare.events import Event
+from polyshare.http import Function
+from polyshare.operations.jobs import start_ready
+
+
+def ready(ports: Ports, event: Event) -> None:
+    """An asset was registered or anchored: start its job, and its children's, if they may start."""
+    start_ready(ports, event.subject)
+
+
+function = Function("run_job", on_event=ready)
+run_job = function.serve

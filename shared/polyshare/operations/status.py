@@ -1,0 +1,65 @@
+"""How far an asset is, stage by stage."""
+
+from __future__ import annotations
+
+import sqlalchemy as sa
+
+from polyshare.api import Stage, Status
+from polyshare.assets import Caller, Kind, State
+from polyshare.bootstrap import Ports
+from polyshare.catalogue.tables import assets, jobs, parents, stages, writes
+from polyshare.operations.access import Asset, find
+
+_ENDS = (State.REGISTERED, State.TRAINED, State.TRANSLATED, State.FAILED)
+
+
+def status(ports: Ports, caller: Caller, reference: str) -> Status:
+    """Raises NotFound."""
+    with ports.catalogue.reading() as connection:
+        asset = find(connection, caller, reference, ports.clock.now())
+        told = connection.execute(sa.select(stages).where(stages.c.asset == asset.id).order_by(stages.c.row)).all()
+        job = connection.execute(sa.select(jobs).where(jobs.c.asset == asset.id)).first()
+        translation = connection.scalar(
+            sa.select(assets.c.id)
+            .join(parents, parents.c.asset == assets.c.id)
+            .where(parents.c.parent == asset.id, assets.c.kind == Kind.TRANSLATION)
+            .order_by(assets.c.created.desc())
+            .limit(1)
+        )
+        rejected = connection.execute(
+            sa.select(writes.c.row).where(writes.c.asset == asset.id, writes.c.state == "rejected")
+        ).first()
+    position = None
+    if job is not None and job.state == "queued":
+        state = ports.runner().state(job.id)
+        position = state.position if state is not None else None
+    # Times come from several machines and the chain: told in order of their times, each row once.
+    return Status(
+        id=asset.id,
+        kind=Kind(asset.kind).label,
+        organisation=asset.organisation,
+        name=asset.name,
+        version=asset.version,
+        state=asset.state,
+        address=asset.address,
+        anchored=asset.anchored is not None,
+        result_anchored=asset.result_anchored is not None,
+        finished=rejected is not None or _is_finished(asset),
+        reason=asset.reason,
+        position=position,
+        attempt=job.attempt if job is not None and job.attempt else None,
+        revoked=asset.revoked is not None,
+        erased=asset.erased is not None,
+        stages=[Stage(row.stage, row.at, row.detail) for row in told],
+        log_tail=job.log_tail if job is not None else "",
+        translation=translation,
+        cursor=told[-1].row if told else 0,
+    )
+
+
+def _is_finished(asset: Asset) -> bool:
+    if asset.state not in _ENDS:
+        return False
+    if asset.state == State.FAILED and asset.record is None:
+        return True
+    return asset.anchored is not None and (asset.request is None or asset.result_anchored is not None)

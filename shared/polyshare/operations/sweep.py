@@ -1,0 +1,179 @@
+"""Sweep: takes on what a crash, a lost event or a lost notification left behind. Run by a timer; again is harmless."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+
+import sqlalchemy as sa
+
+from polyshare import events
+from polyshare.assets import State
+from polyshare.bootstrap import Ports
+from polyshare.catalogue import outbox, tables
+from polyshare.catalogue.tables import assets, files, idempotency, inbox, inbox_drops, jobs, uploads, writes
+from polyshare.errors import PolyshareError
+from polyshare.jobs.job import RunState
+from polyshare.operations import inbox as drops
+from polyshare.operations.govern import finish_erasing
+from polyshare.operations.jobs import ATTEMPTS, fail, finish, start
+from polyshare.operations.register import acknowledge
+from polyshare.operations.uploads import drop
+
+_SETTLED = 5.0  # seconds after which a step that normally takes milliseconds is taken for lost
+_SILENT = 60.0  # seconds without a word after which a running job's runner is asked
+_REMEMBERED = 30 * 86_400.0  # seconds that events and idempotency keys are kept
+_log = logging.getLogger("polyshare")
+
+
+def sweep(ports: Ports) -> None:
+    """Each duty by itself, so that one that can't be done now does not hold up the others."""
+    duties: tuple[Callable[[Ports], None], ...] = (
+        _deliver,
+        _acknowledge_frozen,
+        _finish_jobs,
+        _start_waiting,
+        _recover_jobs,
+        _anchor_pending,
+        _look_in_inbox,
+        _report_drops,
+        _finish_erasures,
+        _drop_expired_uploads,
+        _forget,
+    )
+    for duty in duties:
+        try:
+            duty(ports)
+        except PolyshareError as error:
+            _log.warning("sweep: %s: %s", duty.__name__.strip("_"), error.message)
+
+
+def _deliver(ports: Ports) -> None:
+    while outbox.deliver(ports):
+        pass
+
+
+def _acknowledge_frozen(ports: Ports) -> None:
+    _each(
+        ports,
+        _rows(ports, sa.select(assets).where(assets.c.state == State.REGISTERING)),
+        lambda row: acknowledge(ports, row),
+    )
+
+
+def _finish_jobs(ports: Ports) -> None:
+    accepted = sa.select(jobs.c.id).where(jobs.c.completion.is_not(None), jobs.c.state.not_in(("done", "failed")))
+    _each(ports, _rows(ports, accepted), lambda row: finish(ports, row.id))
+
+
+def _start_waiting(ports: Ports) -> None:
+    _each(ports, _rows(ports, sa.select(jobs.c.id).where(jobs.c.state == "waiting")), lambda row: start(ports, row.id))
+
+
+def _recover_jobs(ports: Ports) -> None:
+    """A job that its runner does not know any more gets another attempt, which fences the one before."""
+    now = ports.clock.now()
+    started = sa.select(jobs).where(
+        jobs.c.state.in_(("queued", "running", "publishing")),
+        jobs.c.completion.is_(None),
+        jobs.c.heard < now - _SETTLED,
+    )
+
+    def recover(row: sa.Row[tuple[object, ...]]) -> None:
+        state = ports.runner().state(row.id)
+        if state is not None and state.state is RunState.QUEUED and row.deadline > now:
+            return
+        if state is not None and state.state is RunState.RUNNING and (row.heard > now - _SILENT or row.deadline > now):
+            return
+        if state is not None and state.state is RunState.GONE and row.heard > now - _SILENT:
+            return  # it may be telling us right now
+        if row.attempt >= ATTEMPTS:
+            fail(ports, row.id, f"the runner lost this job {row.attempt} times: see polyshare doctor")
+        else:
+            start(ports, row.id, retry=True)
+
+    _each(ports, _rows(ports, started), recover)
+
+
+def _anchor_pending(ports: Ports) -> None:
+    """One event wakes anchor for all that is pending."""
+    now = ports.clock.now()
+    with ports.catalogue.transaction() as connection:
+        oldest = connection.execute(
+            sa.select(writes.c.asset)
+            .where(writes.c.state.in_(("pending", "sent")), writes.c.created < now - _SETTLED)
+            .order_by(writes.c.row)
+            .limit(1)
+        ).first()
+        waking = connection.execute(
+            sa.select(tables.outbox.c.row).where(tables.outbox.c.type == events.ASSET_REGISTERED)
+        )
+        if oldest is not None and waking.first() is None:
+            outbox.append(connection, events.ASSET_REGISTERED, subject=oldest.asset, ports=ports)
+    _deliver(ports)
+
+
+def _look_in_inbox(ports: Ports) -> None:
+    drops.look(ports)
+
+
+def _report_drops(ports: Ports) -> None:
+    """Told again until it is told: at the end of an ingest, until then never."""
+    ended = (
+        sa.select(inbox_drops.c.asset)
+        .join(assets, assets.c.id == inbox_drops.c.asset)
+        .where(assets.c.state.in_((State.REGISTERED, State.FAILED)), inbox_drops.c.problem.is_(None))
+    )
+
+    def tell(row: sa.Row[tuple[object, ...]]) -> None:
+        drops.report(ports, str(row.asset))
+        with ports.catalogue.transaction() as connection:
+            connection.execute(inbox_drops.update().where(inbox_drops.c.asset == row.asset).values(problem=""))
+
+    _each(ports, _rows(ports, ended), tell)
+
+
+def _finish_erasures(ports: Ports) -> None:
+    left = sa.select(assets.c.id).where(assets.c.erased.is_not(None), sa.exists().where(files.c.asset == assets.c.id))
+    _each(ports, _rows(ports, left), lambda row: finish_erasing(ports, str(row.id)))
+
+
+def _drop_expired_uploads(ports: Ports) -> None:
+    now = ports.clock.now()
+    expired = sa.select(uploads).where(~uploads.c.closed, uploads.c.expires < now)
+
+    def expire(row: sa.Row[tuple[object, ...]]) -> None:
+        with ports.catalogue.transaction() as connection:
+            if connection.scalar(sa.select(assets.c.state).where(assets.c.id == row.id)) != State.UPLOADING:
+                return
+            connection.execute(uploads.update().where(uploads.c.id == row.id).values(closed=True))
+            connection.execute(
+                assets.update()
+                .where(assets.c.id == row.id)
+                .values(state=State.FAILED, reason="its upload was not finished in time: register it again")
+            )
+        drop(ports, str(row.organisation), str(row.id))
+
+    _each(ports, _rows(ports, expired), expire)
+
+
+def _forget(ports: Ports) -> None:
+    before = ports.clock.now() - _REMEMBERED
+    with ports.catalogue.transaction() as connection:
+        connection.execute(inbox.delete().where(inbox.c.at < before))
+        connection.execute(idempotency.delete().where(idempotency.c.at < before))
+
+
+def _rows(ports: Ports, query: sa.Select[tuple[object, ...]]) -> list[sa.Row[tuple[object, ...]]]:
+    with ports.catalogue.reading() as connection:
+        return list(connection.execute(query.limit(1000)))
+
+
+def _each(
+    ports: Ports, rows: Iterable[sa.Row[tuple[object, ...]]], work: Callable[[sa.Row[tuple[object, ...]]], object]
+) -> None:
+    for row in rows:
+        try:
+            work(row)
+        except PolyshareError as error:
+            _log.warning("sweep: %s", error.message)

@@ -1,0 +1,43 @@
+"""All functions in one process, each mounted below its name as functions-framework makes it, and the embedded issuer."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from starlette.applications import Starlette
+from starlette.responses import RedirectResponse
+from starlette.routing import BaseRoute, Mount, Route
+
+FUNCTIONS = (
+    "register_dataset",
+    "register_model",
+    "query_status",
+    "fetch_asset",
+    "translate",
+    "govern",
+    "anchor",
+    "prove",
+    "run_job",
+    "complete_job",
+    "sweep",
+    "catalogue",
+)
+
+
+def create() -> Starlette:
+    """The ASGI application that `uvicorn --factory` runs; its settings come from the environment."""
+    import functions
+    from functions_framework.aio import create_asgi_app
+    from polyshare.settings import Settings
+    from polyshare.stack.issuer import issuer_routes
+    from polyshare.stack.layout import Layout
+
+    folder = Path(next(iter(functions.__path__)))
+    settings = Settings.read(os.environ)
+    routes: list[BaseRoute] = [
+        Mount(f"/{name}", app=create_asgi_app(name, str(folder / name / "handler.py"), "http")) for name in FUNCTIONS
+    ]
+    routes += issuer_routes(Layout(Path(settings.data)))
+    routes.append(Route("/", lambda request: RedirectResponse("/catalogue")))
+    return Starlette(routes=routes)
