@@ -109,13 +109,13 @@ class MemoryStore:
 
     def request(self, method: str, signed: Signed, body: bytes = b"") -> int:
         """Make a presigned request with its headers; the HTTP status S3 answers with."""
-        return self._make(method, signed, body)[0]
+        return self.make(method, signed, body)[0]
 
     def read(self, signed: Signed) -> tuple[int, bytes]:
         """Make a presigned GET; the status and, at 200, the bytes."""
-        return self._make("GET", signed, b"")
+        return self.make("GET", signed, b"")
 
-    def _make(self, method: str, signed: Signed, body: bytes) -> tuple[int, bytes]:
+    def make(self, method: str, signed: Signed, body: bytes = b"") -> tuple[int, bytes]:
         parts = urlsplit(signed.url)
         query = dict(parse_qsl(parts.query))
         given = query.pop("signature", "")

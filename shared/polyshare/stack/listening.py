@@ -1,0 +1,46 @@
+"""Free ports on this machine, kept from one start to the next where they are still free."""
+
+from __future__ import annotations
+
+import random
+import socket
+from collections.abc import Iterable
+
+from polyshare.errors import Unavailable
+from polyshare.stack.layout import Layout, read_json, write_json
+
+HOST = "127.0.0.1"
+_LOW, _HIGH = 17_000, 32_000  # below what Linux gives to outgoing connections
+
+
+def is_free(port: int) -> bool:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
+
+
+def choose_port(wanted: int, *, exactly: bool) -> int:
+    """The port wanted, or, unless it must be that one, the next free one. Raises Unavailable."""
+    for port in range(wanted, wanted + (1 if exactly else 200)):
+        if is_free(port):
+            return port
+    if exactly:
+        raise Unavailable(f"port {wanted} is taken by another program: stop that, or choose another with --port")
+    raise Unavailable(f"no port from {wanted} to {wanted + 199} is free: choose one with --port")
+
+
+def inner_ports(layout: Layout, names: Iterable[str]) -> dict[str, int]:
+    """A free port for each name; those of the last start, where they are free."""
+    known = read_json(layout.ports) or {}
+    chosen: dict[str, int] = {}
+    for name in names:
+        port = known.get(name, 0)
+        while not port or port in chosen.values() or not is_free(port):
+            port = random.randint(_LOW, _HIGH)  # noqa: S311 - no secret
+        chosen[name] = port
+    write_json(layout.ports, {**known, **chosen})
+    return chosen
