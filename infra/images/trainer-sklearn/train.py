@@ -1,9 +1,10 @@
 """Trains a scikit-learn model: the trainer used when no source is given.
 
 Reads the channel train (and test, for the accuracy): CSV files with a target column, .npz files with X and y, or
-folders <label>/<file>.npy or .csv with one sample each. Parameters: `estimator` (see ESTIMATORS), `target` (column, default the
-last), `scale` (standardise first, default true where it matters), `seed` (default 0), and any of the estimator's own,
-checked by its own rules. Writes model.skops, signature.json and metrics.json; the same inputs give the same bytes.
+folders <label>/<file>.npy or .csv with one sample each. Parameters: `estimator` (see ESTIMATORS), `target` (a column,
+default the last), `scale` (standardise first, default true where it matters), `seed` (default 0), and any of the
+estimator's own, checked by its own rules. Writes model.skops, signature.json and metrics.json; the same inputs give the
+same bytes.
 """
 
 from __future__ import annotations
@@ -180,7 +181,7 @@ class Data:
                 raise Refused(f"{path.relative_to(folder)} can't be read: {error}") from error
         if not parts:
             raise Refused(
-                f"channel {folder.name} has no data this trainer reads: .csv with a target column, .npz with X and y, or "
+                f"channel {folder.name} has no data this trainer reads: .csv with a target column, .npz with X, y or "
                 "<label>/<file>.npy or .csv. Give a --source for other data"
             )
         widths = {part[0].shape[1] for part in parts}

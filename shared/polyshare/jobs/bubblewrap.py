@@ -1,8 +1,8 @@
 """The sandbox of Python environments: bubblewrap, the system's or the wheel's.
 
 As root it needs no user namespace: it sets up the mounts with root's powers, then a prelude gives them up for a uid
-that nobody has. As an ordinary user it needs one. A program is started by two preludes in Python: outside, where it lowers
-its priority and takes its cores; inside, where it takes its limits and its uid.
+that nobody has. As an ordinary user it needs one. A program is started by two preludes in Python: outside, where it
+lowers its priority and takes its cores; inside, where it takes its limits and its uid.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def probe() -> Bubblewrap:
     raise Unavailable(
         "no sandbox for Python environments works on this machine, so nothing is run. "
         + ("; ".join(said) or "bubblewrap is not installed")
-        + ". Install bubblewrap from the system's packages (its program is allowed user namespaces where others are not), "
+        + ". Install bubblewrap from the system's packages (it is allowed user namespaces where other programs are not), "
         "or allow them (sysctl kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0), "
         "or run as root, or use an oci: image with podman or docker."
     )

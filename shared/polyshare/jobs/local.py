@@ -170,7 +170,7 @@ class Daemon:
             if not self._stop.is_set():
                 entry.path.unlink(missing_ok=True)
             self._later.pop(name, None)
-        except Exception as error:  # whatever it is, others must run; this is tried again until its deadline
+        except Exception as error:  # whatever it is, others must run; it is tried again until its deadline
             pause = min(2 * self._later.get(name, (0, 1.0))[1], _SLOWEST_RETRY)
             self._later[name] = (time.monotonic() + pause, pause)
             expected = isinstance(error, Unavailable)

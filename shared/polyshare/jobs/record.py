@@ -43,8 +43,8 @@ class Record:
     finished: Finished | None = None
     log: Path | None = None
 
-    def statement(self, outputs: Sequence[Entry]) -> dict[str, Any]:
-        """The statement about these outputs, as JSON."""
+    def statement(self, outputs: Sequence[Entry], *, now: float | None = None) -> dict[str, Any]:
+        """The statement about these outputs, as JSON; `now` is when the run ended, in Unix seconds."""
         dependencies: list[dict[str, Any]] = [
             {"name": f"{channel}/{entry.path}", **_descriptor(entry)} for channel, entry in self.inputs
         ]
@@ -63,7 +63,7 @@ class Record:
             "metadata": {
                 "invocationId": f"{self.job}/{self.attempt}",
                 "startedOn": _time(self.started),
-                "finishedOn": _time(time.time()),
+                "finishedOn": _time(time.time() if now is None else now),
             },
         }
         if self.log is not None and self.log.is_file():
