@@ -45,9 +45,7 @@ class Record:
 
     def statement(self, outputs: Sequence[Entry], *, now: float | None = None) -> dict[str, Any]:
         """The statement about these outputs, as JSON; `now` is when the run ended, in Unix seconds."""
-        dependencies: list[dict[str, Any]] = [
-            {"name": f"{channel}/{entry.path}", **_descriptor(entry)} for channel, entry in self.inputs
-        ]
+        dependencies = dependencies_on(self.inputs)
         if "@sha256:" in self.environment:
             name, _, digest = self.environment.partition("@sha256:")
             dependencies.append({"name": name, "digest": {"sha256": digest}})
@@ -91,6 +89,11 @@ class Record:
                 "runDetails": details,
             },
         }
+
+
+def dependencies_on(inputs: Sequence[tuple[str, Entry]]) -> list[dict[str, Any]]:
+    """What a run says of the inputs (channel, file) that it verified before it used them."""
+    return [{"name": f"{channel}/{entry.path}", **_descriptor(entry)} for channel, entry in inputs]
 
 
 def comparable(statement: Mapping[str, Any]) -> tuple[dict[str, Any], list[dict[str, Any]]]:

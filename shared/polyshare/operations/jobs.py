@@ -22,10 +22,11 @@ from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.tables import assets, files, jobs, parents, stages, writes
 from polyshare.errors import Conflict, Forbidden, Invalid, Unauthenticated
-from polyshare.hashing import part_count
+from polyshare.hashing import Digest, part_count
 from polyshare.jobs.job import Job
+from polyshare.jobs.record import dependencies_on
 from polyshare.ledger.record import COMPLETED, FAILED
-from polyshare.manifest import Manifest, commitment
+from polyshare.manifest import Entry, Manifest, commitment
 from polyshare.metadata import Metadata
 from polyshare.operations import journal
 from polyshare.operations.access import Asset
@@ -295,7 +296,7 @@ def upload_of(row: sa.Row[Any]) -> str:
 def _accept_result(ports: Ports, row: sa.Row[Any], asset: Asset, body: CompleteJob, digest: bytes) -> None:
     if not body.files:
         raise Invalid("a completed job has at least one output file")
-    _check_inputs(asset, body.run)
+    _check_inputs(ports, row, asset, body.run)
     reports = collect(ports, asset.organisation, upload_of(row), manifest_of(body.report), {})
     _accept(ports, row, asset, body, digest, COMPLETED, _collected(ports, row, asset, body.files), reports)
 
@@ -369,17 +370,23 @@ def _collected(ports: Ports, row: sa.Row[Any], asset: Asset, listed: list[File])
     return collect(ports, asset.organisation, upload_of(row), manifest_of(listed), {})
 
 
-def _check_inputs(asset: Asset, run: Mapping[str, Any]) -> None:
-    """A result stands only on verified inputs: the run record must name those that were asked, by their digests."""
+def _check_inputs(ports: Ports, row: sa.Row[Any], asset: Asset, run: Mapping[str, Any]) -> None:
+    """A result stands only on verified inputs: the run record must name each of them with its digest."""
+    with ports.catalogue.reading() as connection:
+        channels = _channels(connection, row, asset)
+    inputs = [
+        (name, Entry(item["path"], Digest.parse(item["digest"], item["size"])))
+        for name, items in channels.items()
+        for item in items
+    ]
     try:
-        dependencies = run["predicate"]["buildDefinition"]["resolvedDependencies"]
-        used = {item["name"]: item["digest"]["sha256"] for item in dependencies}
+        told = run["predicate"]["buildDefinition"]["resolvedDependencies"]
+        used = {item["name"]: item["digest"] for item in told}
     except (KeyError, TypeError) as error:
         raise Invalid("the run record does not name its inputs in resolvedDependencies") from error
-    wanted = {**asset.request["inputs"], **({"source": asset.request["source"]} if asset.request.get("source") else {})}
-    for name, root in wanted.items():
-        if used.get(name) != root:
-            raise Invalid(f"the run record does not say that input {name!r} was verified as {root}")
+    for wanted in dependencies_on(inputs):
+        if used.get(wanted["name"]) != wanted["digest"]:
+            raise Invalid(f"the run record does not say that input {wanted['name'][:200]!r} was verified")
 
 
 def _may_start(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> bool:
