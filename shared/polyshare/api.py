@@ -413,7 +413,8 @@ class JobDocument(Struct, kw_only=True):
     parameters: dict[str, Any] = {}
     limits: dict[str, int] = {}
     channels: dict[str, list[dict[str, Any]]] = {}
-    translate: dict[str, Any] | UnsetType = UNSET
+    verifier: str | None = None  # the environment of the gate, of a translation
+    translate: dict[str, Any] | UnsetType = UNSET  # its options
 
 
 class Problem(Struct, kw_only=True):

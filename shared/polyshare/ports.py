@@ -17,10 +17,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
-
-from polyshare.assets import Kind
-from polyshare.errors import Misconfigured
+from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from polyshare.events import Event
@@ -187,26 +184,6 @@ class TrustRoot:
     chain_id: int
     registry: bytes
     definitions: Mapping[int, bytes]
-
-    @classmethod
-    def from_json(cls, document: Mapping[str, Any]) -> TrustRoot:
-        """Read {chain_id, registry, definitions: {kind: address}}; raises Misconfigured."""
-        try:
-            definitions = {int(Kind[name.upper()]): _address(text) for name, text in document["definitions"].items()}
-            return cls(int(document["chain_id"]), _address(document["registry"]), definitions)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise Misconfigured("the trust root is not {chain_id, registry, definitions: {kind: address}}") from error
-
-    def to_json(self) -> dict[str, Any]:
-        named = {Kind(kind).label: "0x" + address.hex() for kind, address in self.definitions.items()}
-        return {"chain_id": self.chain_id, "registry": "0x" + self.registry.hex(), "definitions": named}
-
-
-def _address(text: str) -> bytes:
-    value = bytes.fromhex(text.removeprefix("0x"))
-    if len(value) != 20:
-        raise ValueError(text)
-    return value
 
 
 @dataclass(frozen=True, slots=True)

@@ -118,10 +118,8 @@ def begin(ports: Ports, job: str, token: str, attempt: int) -> JobDocument:
         channels={name: [_item_json(ports, item) for item in items] for name, items in channels.items()},
     )
     if row.action == "translate":
-        document.translate = {
-            "opset": request["opset"],
-            "verifier": request["verifier"],
-        }
+        document.verifier = request["verifier"]
+        document.translate = {"opset": request["opset"]}
     return document
 
 

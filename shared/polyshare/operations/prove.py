@@ -6,10 +6,9 @@ from polyshare.api import ContractState
 from polyshare.assets import Caller, Kind
 from polyshare.bootstrap import Ports
 from polyshare.errors import Conflict
-from polyshare.ledger.record import Record, clone_code
+from polyshare.ledger.record import Record, clone_code, trust_root
 from polyshare.operations.access import find
 from polyshare.operations.fetch import chain
-from polyshare.ports import TrustRoot
 
 
 def contract(ports: Ports, caller: Caller, reference: str) -> ContractState:
@@ -19,7 +18,7 @@ def contract(ports: Ports, caller: Caller, reference: str) -> ContractState:
     if asset.address is None:
         raise Conflict(f"{reference} is {asset.state}: it has no contract yet")
     state = ports.ledger().asset(bytes.fromhex(asset.address[2:]))
-    root = TrustRoot.from_json(ports.settings.trust_root)
+    root = trust_root(ports.settings.trust_root)
     known = state.code == clone_code(root.definitions[asset.kind], asset.record)
     answer = ContractState(
         id=asset.id,

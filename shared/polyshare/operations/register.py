@@ -25,13 +25,12 @@ from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.tables import assets, files, idempotency, inbox_drops, jobs, parents, stages, uploads, writes
 from polyshare.errors import Conflict, Erased, Invalid, NotFound
-from polyshare.ledger.record import Record, asset_address
+from polyshare.ledger.record import Record, asset_address, trust_root
 from polyshare.manifest import Manifest, commitment
 from polyshare.metadata import Metadata, check_fields
 from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
 from polyshare.operations.uploads import Stored, close, collect, missing, open_upload
-from polyshare.ports import TrustRoot
 
 DERIVED = ("name", "version", "organisation", "registrant", "kind", "files", "bytes")  # metadata that we write
 
@@ -296,7 +295,7 @@ def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manif
         environment=bytes.fromhex(request["environment"].rpartition(":")[2]) if request else None,
         opset=request["opset"] if request and row.kind == Kind.TRANSLATION else None,
     ).encode()
-    address = asset_address(TrustRoot.from_json(ports.settings.trust_root), row.kind, record)
+    address = asset_address(trust_root(ports.settings.trust_root), row.kind, record)
     return {
         "state": State.REGISTERING,
         "version": version,

@@ -1,8 +1,9 @@
-"""All functions in one process, each mounted below its name as functions-framework makes it, and the embedded issuer."""
+"""All functions in one process, each mounted below its name as functions-framework makes it; and the issuer."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from starlette.applications import Starlette
@@ -27,16 +28,18 @@ FUNCTIONS = (
 
 def create() -> Starlette:
     """The ASGI application that `uvicorn --factory` runs; its settings come from the environment."""
-    import functions
     from functions_framework.aio import create_asgi_app
+
+    import functions
     from polyshare.settings import Settings
     from polyshare.stack.issuer import issuer_routes
     from polyshare.stack.layout import Layout
 
     folder = Path(next(iter(functions.__path__)))
     settings = Settings.read(os.environ)
+    make: Callable[[str, str, str], Starlette] = create_asgi_app
     routes: list[BaseRoute] = [
-        Mount(f"/{name}", app=create_asgi_app(name, str(folder / name / "handler.py"), "http")) for name in FUNCTIONS
+        Mount(f"/{name}", app=make(name, str(folder / name / "handler.py"), "http")) for name in FUNCTIONS
     ]
     routes += issuer_routes(Layout(Path(settings.data)))
     routes.append(Route("/", lambda request: RedirectResponse("/catalogue")))
