@@ -83,7 +83,7 @@ def probe() -> Bubblewrap:
     raise Unavailable(
         "no sandbox for Python environments works on this machine, so nothing is run. "
         + ("; ".join(said) or "bubblewrap is not installed")
-        + ". Install bubblewrap from the system's packages (it is allowed user namespaces where other programs are not), "
+        + ". Install bubblewrap from the system's packages (it is allowed user namespaces where others are not), "
         "or allow them (sysctl kernel.apparmor_restrict_unprivileged_userns=0, user.max_user_namespaces above 0), "
         "or run as root, or use an oci: image with podman or docker."
     )

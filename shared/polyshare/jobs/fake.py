@@ -1,7 +1,7 @@
 """The runner's fake: real protocol and real bytes, in memory, one job at a time when it is told to.
 
 Training is a hash of what it was given, so the same inputs give the same outputs and others give others. A parameter
-`fail` makes it fail with that reason. An exception of the callables passes through and leaves the job in the queue, as a
+`fail` makes it fail with that reason. An exception of the line passes through and leaves the job in the queue, as a
 crash would.
 """
 

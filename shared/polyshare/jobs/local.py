@@ -185,7 +185,7 @@ class Daemon:
                 del self._running[name]
 
     def _cores_of(self, slot: int) -> frozenset[int]:
-        """Slot by slot a core each, so that jobs do not slow each other; the kernel shares out what we run beside them."""
+        """Slot by slot a core each, so that jobs do not slow each other; they are nicer than what runs beside them."""
         share = max(1, len(self._cores) // self._slots)
         start = slot * share % len(self._cores)
         return frozenset(self._cores[start : start + share])

@@ -56,7 +56,10 @@ def perform(job: Job, client: httpx.Client, place: Place, *, cancelled: Callable
                 completion = attempt.failure(error.message)
             if stopped():
                 return
-        remote.complete(completion)
+        try:
+            remote.complete(completion)
+        except Invalid as error:  # what it left can't be accepted: that is this job's failure
+            remote.complete(attempt.failure(error.message))
     except Fenced:
         return
 
@@ -83,7 +86,8 @@ class _Attempt:
         self._action = job.action
         self._limits = Limits.from_json(document.get("limits") or {})
         self._layout = contract.Layout(place.work)
-        self._log = place.work / "run.log"
+        self._log = place.work / "log" / "run.log"
+        self._log.parent.mkdir()
         self._record = Record(job.id, job.attempt, job.action, BUILDER, limits=self._limits, log=self._log)
         self._record.asset = str(document.get("asset") or "")
         self._record.parameters = dict(document.get("parameters") or {})
@@ -126,18 +130,24 @@ class _Attempt:
         run = Run(prepared, command, mounts, environ, self._limits, self._log, self._place.cores)
         self._report.stage("running")
         finished = self._execute(sandbox, run)
+        self._report.stage("publishing")
+        report = self._publish(self._log.parent, "there is no log")
         if finished.status != "done":
             said = outputs.read_small(self._layout.output, "failure", 4096) if finished.status == "failed" else None
             told = _sentence(said) if said else ""
-            raise Stopped(f"the training failed: {told or finished.reason}")
-        self._report.stage("publishing")
-        entries = self._publish(self._layout.model, "the training wrote no file to /opt/ml/model")
-        return self._completion("trained", entries, self._metadata())
+            return self.failure(f"the training failed: {told or finished.reason}", report)
+        try:
+            entries = self._publish(self._layout.model, "the training wrote no file to /opt/ml/model")
+        except Invalid as error:
+            return self.failure(f"the training failed: {error.message}", report)
+        return self._completion("trained", entries, self._metadata(), report=report)
 
     def _translate(self) -> dict[str, Any]:
         from polyshare.translation import pipeline
 
-        options = pipeline.Options.from_json(self._document.get("translate") or {})
+        asked = dict(self._document.get("translate") or {})
+        pinned = [str(self._record.environment), str(asked.pop("verifier", ""))]
+        options = pipeline.Options.from_json({name: value for name, value in asked.items() if value is not None})
         sandbox = self._place.sandbox("uv:")
         self._record.sandbox, self._record.gaps = sandbox.name, sandbox.gaps
         self._layout.make()
@@ -150,7 +160,8 @@ class _Attempt:
         wheels: dict[str, Any] = {}
 
         def prepare(reference: str) -> Prepared:
-            prepared = environment.prepare(environment.resolve(reference), self._place.cache, self._report.say)
+            named = next((pin for pin in pinned if pin.startswith(reference + "@")), None)
+            prepared = environment.prepare(named or environment.resolve(reference), self._place.cache, self._report.say)
             wheels.update({f"{w.name}=={w.version}": w for w in prepared.wheels})
             return prepared
 
@@ -213,7 +224,7 @@ class _Attempt:
     def _publish(self, folder: Path, missing: str) -> list[Entry]:
         found = outputs.collect(folder, most_bytes=self._limits.disk_bytes)
         if not found:
-            raise Stopped(missing)
+            raise Invalid(missing)
         entries = list(outputs.manifest(folder, found).entries)
         if self._stopped():
             raise Fenced("the job was cancelled")
