@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from polyshare import api
 from polyshare.assets import Visibility
@@ -24,7 +24,7 @@ from polyshare.client.endpoint import Endpoint, segment
 from polyshare.client.profile import Profile as Profile
 from polyshare.client.progress import Progress as Progress
 from polyshare.client.progress import Silent
-from polyshare.errors import Misconfigured, Unavailable
+from polyshare.errors import Misconfigured, Mismatch, Unavailable
 from polyshare.wire import Connections
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 _LONG_POLL = 25.0  # seconds
 _SILENT = Silent()
+_T = TypeVar("_T")
 
 
 class Client:
@@ -233,11 +234,17 @@ class Client:
     ) -> Fetched:
         """Bring an asset's files into a folder, verified, with its document as polyshare.json; interrupted, it goes on.
 
+        The document is held against the pinned ledger first, so that nothing false is fetched (Mismatch).
         `part` is main, source (the training code) or report; other files in the places are only replaced with `force`.
         """
         from polyshare.client.fetch import fetch
+        from polyshare.verify import Found, verify_document
 
         document = ref if isinstance(ref, api.AssetDocument) else self.document(ref)
+        report = verify_document(Found(document, ()), self.profile)
+        for check in report.checks:
+            if check.outcome == "failed":
+                raise Mismatch(f"nothing was fetched: what the registry says of {document.id} is wrong: {check.detail}")
         return fetch(self._endpoint, document, folder, part=part, force=force, progress=progress)
 
     def verify(self, path: Path, *, rpc: str | None = None, progress: Progress = _SILENT) -> Report:
@@ -248,27 +255,29 @@ class Client:
 
     # --- govern -----------------------------------------------------------------------------------------------------
 
-    def share(self, ref: str, organisation: str, *, expires: float | None = None) -> None:
+    def share(self, ref: str, organisation: str, *, expires: float | None = None) -> api.Grants:
         """Let an organisation read an asset, until `expires` (Unix seconds)."""
-        self._govern(ref, "share", api.Share(organisation=organisation, expires=expires))
+        return self._govern(ref, "share", api.Grants, api.Share(organisation=organisation, expires=expires))
 
-    def unshare(self, ref: str, organisation: str) -> None:
-        self._govern(ref, "unshare", api.Unshare(organisation=organisation))
+    def unshare(self, ref: str, organisation: str) -> api.Grants:
+        """Take that back."""
+        return self._govern(ref, "unshare", api.Grants, api.Unshare(organisation=organisation))
 
-    def set_visibility(self, ref: str, visibility: Visibility) -> None:
-        self._govern(ref, "visibility", api.SetVisibility(visibility=visibility))
+    def set_visibility(self, ref: str, visibility: Visibility) -> api.Grants:
+        """Set who may read an asset besides those it is shared with."""
+        return self._govern(ref, "visibility", api.Grants, api.SetVisibility(visibility=visibility))
 
     def grants(self, ref: str) -> api.Grants:
         """Who may read an asset."""
         return self._endpoint.call("GET", "govern", segment(ref) + "/grants", api.Grants)
 
-    def revoke(self, ref: str, reason: str) -> None:
+    def revoke(self, ref: str, reason: str) -> api.Governed:
         """Say for good, on the ledger, that an asset should not be used any more, and why."""
-        self._govern(ref, "revoke", api.Revoke(reason=reason))
+        return self._govern(ref, "revoke", api.Governed, api.Revoke(reason=reason))
 
-    def erase(self, ref: str, *, confirm: str) -> None:
+    def erase(self, ref: str, *, confirm: str) -> api.Governed:
         """Delete an asset's bytes and salts for good; `confirm` is its UUID once more."""
-        self._govern(ref, "erase", api.Erase(confirm=confirm))
+        return self._govern(ref, "erase", api.Governed, api.Erase(confirm=confirm))
 
     def audit(
         self, *, organisation: str | None = None, asset: str | None = None, cursor: str | None = None
@@ -279,8 +288,8 @@ class Client:
 
     # ----------------------------------------------------------------------------------------------------------------
 
-    def _govern(self, ref: str, action: str, body: object) -> None:
-        self._endpoint.call("POST", "govern", f"{segment(ref)}/{action}", None, body)
+    def _govern(self, ref: str, action: str, kind: type[_T], body: object) -> _T:
+        return self._endpoint.call("POST", "govern", f"{segment(ref)}/{action}", kind, body)
 
     def _register(
         self, function: str, path: str, request: object, sources: Sequence[Source], progress: Progress
