@@ -5,6 +5,7 @@ Digests are `sha256:<hex>` or `sha256-<N>:<hex>`, other byte strings hexadecimal
 
 from __future__ import annotations
 
+import json
 from typing import Annotated, Any
 
 import msgspec
@@ -43,7 +44,9 @@ class RegisterDataset(Registration, kw_only=True):
 
 class RegisterImportedModel(Registration, kw_only=True):
     files: Annotated[list[File], Meta(min_length=1)]
-    trained_on: list[Ref] = []  # registered datasets that its owner says it was trained on
+    trained_on: Annotated[
+        list[Ref], Meta(max_length=64)
+    ] = []  # registered datasets that its owner says it was trained on
 
 
 class RegisterModel(Registration, kw_only=True):
@@ -53,7 +56,7 @@ class RegisterModel(Registration, kw_only=True):
     source: list[File] = []  # the training code, if the image takes one
     program: str = "train.py"  # which file of the source is run
     seconds: Annotated[int, Meta(ge=1, le=604_800)] | None = None  # time limit of the training
-    memory: Annotated[int, Meta(ge=64 * 1024**2)] | None = None  # bytes
+    memory: Annotated[int, Meta(ge=64 * 1024**2, le=2**50)] | None = None  # bytes
     allow_revoked: bool = False
     translate: bool = True  # to ONNX, when it is trained
 
@@ -377,6 +380,9 @@ class JobProgress(Request):
     stage: str
     log_tail: Annotated[str, Meta(max_length=65_536)] = ""
 
+    def __post_init__(self) -> None:
+        self.log_tail = self.log_tail.replace("\0", "\N{REPLACEMENT CHARACTER}")  # training code may print anything
+
 
 class OutputPart(Request, kw_only=True):
     path: str
@@ -397,6 +403,9 @@ class CompleteJob(Request):
     report: list[File] = []  # files about the run that are not its result: certificate of a failed translation, logs
     metadata: dict[str, Any] = {}
     run: dict[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        self.reason = self.reason.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
 class JobDocument(Struct, kw_only=True):
@@ -427,10 +436,36 @@ class Problem(Struct, kw_only=True):
 
 
 def decode(body: bytes, kind: type[Any]) -> Any:
-    """Read a JSON body as `kind`; raises errors.Invalid naming the field."""
+    """Read a JSON body as `kind`; raises errors.Invalid naming the field.
+
+    Refused besides: what readers of JSON take in different ways (a field given twice), and NUL characters, which
+    PostgreSQL can't hold.
+    """
     from polyshare.errors import Invalid
 
     try:
-        return msgspec.json.decode(body or b"{}", type=kind)
-    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
+        value = msgspec.json.decode(body or b"{}", type=kind)
+        json.loads(body or b"{}", object_pairs_hook=_once, parse_int=len, parse_float=len)
+        if b"\\u0000" in body and _has_nul(msgspec.to_builtins(value)):
+            raise ValueError("there is a NUL character (\\u0000) in it")
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Invalid(f"the body is not a valid {kind.__name__}: {error}") from error
+    return value
+
+
+def _once(pairs: list[tuple[str, object]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) != len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"field {twice[:100]!r} is given twice")
+
+
+def _has_nul(value: object) -> bool:
+    match value:
+        case str():
+            return "\0" in value
+        case dict():
+            return any(_has_nul(name) or _has_nul(inner) for name, inner in value.items())
+        case list():
+            return any(_has_nul(inner) for inner in value)
+    return False

@@ -59,7 +59,7 @@ class Authenticator:
             try:
                 claims = jwt.decode(token, self._key_set(now, fresh=fresh), algorithms=ALGORITHMS).claims
                 break
-            except (JoseError, ValueError, TypeError) as error:
+            except (JoseError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
                 if fresh:
                     raise Unauthenticated(
                         "the token is not signed by this registry's issuer: polyshare login"
@@ -67,8 +67,8 @@ class Authenticator:
         if claims.get("iss") != self._issuer or AUDIENCE not in _listed(claims.get("aud")):
             raise Unauthenticated("the token is of another issuer or for another audience: polyshare login")
         expires, subject, organisations = claims.get("exp"), claims.get("sub"), claims.get("orgs", {})
-        if not isinstance(expires, int | float) or not isinstance(subject, str) or not subject:
-            raise Unauthenticated("the token has no exp or sub claim")
+        if not isinstance(expires, int | float) or not isinstance(subject, str) or not 0 < len(subject) <= 255:
+            raise Unauthenticated("the token has no exp claim, or no sub claim of 1 to 255 characters")
         if isinstance(claims.get("nbf"), int | float) and claims["nbf"] > now + 60:
             raise Unauthenticated("the token is not valid yet: check this machine's clock")
         try:

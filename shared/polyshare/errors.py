@@ -45,6 +45,12 @@ class NotFound(PolyshareError):
     slug, status = "not-found", 404
 
 
+class NotAllowed(PolyshareError):
+    """The address is right, the HTTP method is not."""
+
+    slug, status = "method-not-allowed", 405
+
+
 class Conflict(PolyshareError):
     """The thing is not in a state that allows this, now or any more."""
 

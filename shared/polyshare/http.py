@@ -26,11 +26,13 @@ from polyshare import api, events
 from polyshare.assets import ANONYMOUS, Caller
 from polyshare.auth import is_secret
 from polyshare.bootstrap import Ports, ports
-from polyshare.errors import Invalid, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
+from polyshare.errors import Invalid, NotAllowed, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
 from polyshare.settings import read_secret
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes: a manifest of 100,000 files
 PROBLEM = "urn:polyshare:problem:"
+_NUMBER = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?")
+_JSON = re.compile(r"application/([a-z0-9.+-]+\+)?json")
 _log = logging.getLogger("polyshare")
 
 Auth = Literal["user", "anyone", "job"]
@@ -50,10 +52,12 @@ class Call:
 
     def number(self, name: str, default: float, *, most: float) -> float:
         """A number of the query string, at least 0 and at most `most`; raises Invalid."""
-        try:
-            value = float(self.query.get(name, default))
-        except ValueError as error:
-            raise Invalid(f"query parameter {name} is not a number") from error
+        text = self.query.get(name)
+        if text is None:
+            return default
+        if not _NUMBER.fullmatch(text):
+            raise Invalid(f"query parameter {name} is not a number: write digits, with a point where needed")
+        value = float(text)
         if not 0 <= value <= most:
             raise Invalid(f"query parameter {name} is not between 0 and {most:g}")
         return value
@@ -103,44 +107,49 @@ class Function:
     async def _respond(self, request: Request) -> Response:
         try:
             return await self._answer(request)
-        except PolyshareError as error:
-            return problem(error)
         except ClientDisconnect:
             return Response(status_code=499)
-        except Exception:
-            reference = uuid.uuid4().hex[:12]
+        except Exception as error:
+            if isinstance(error, PolyshareError) and error.status != 500:
+                return problem(error)
+            reference = uuid.uuid4().hex[:12]  # what is wrong inside, a setting for one, is for the operator's eyes
             _log.exception("%s failed (%s)", self.name, reference)
             return problem(PolyshareError(f"something went wrong inside {self.name}; its log has it as {reference}"))
 
     async def _answer(self, request: Request) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         path = _route_path(request)
-        if path == "/healthz" and request.method == "GET":
+        method = "GET" if request.method == "HEAD" else request.method
+        if path == "/healthz" and method == "GET":
             return Response("ok")
-        if request.method == "POST" and self.on_event is not None and events.is_event(headers):
-            return await self._take_event(headers, await _read_body(request))
-        methods = set()
+        if method == "POST" and self.on_event is not None and (events.is_event(headers) or not self.routes):
+            return await self._take_event(request, headers)
+        methods = set[str]()
         for route, pattern in self._patterns:
             match = pattern.fullmatch(path)
             if match is None:
                 continue
-            methods.add(route.method)
-            if route.method == request.method:
+            methods.update(("GET", "HEAD") if route.method == "GET" else (route.method,))
+            if route.method == method:
                 names = {name: unquote(value) for name, value in match.groupdict().items()}
                 return await self._call(route, request, headers, names)
-        if methods:
-            return problem(
-                PolyshareError(f"{request.method} is not allowed here"), 405, {"allow": ", ".join(sorted(methods))}
-            )
-        raise NotFound(f"{self.name} has no {path[:200]}")
+        if path == "/" and self.on_event is not None:
+            methods.add("POST")
+        if not methods:
+            raise NotFound(f"{self.name} has no {path[:200]}")
+        allow = {"allow": ", ".join(sorted({*methods, "OPTIONS"}))}
+        if method == "OPTIONS":
+            return Response(status_code=204, headers=allow)
+        return problem(NotAllowed(f"{method} is not allowed here, but {allow['allow']}"), allow)
 
     async def _call(
         self, route: Route, request: Request, headers: Mapping[str, str], names: Mapping[str, str]
     ) -> Response:
         body = await _read_body(request) if route.method == "POST" else b""
-        if route.body is not None and "json" not in headers.get("content-type", "application/json"):
-            raise Invalid("the body is JSON: send content-type application/json")
-        world = ports()
+        sent = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+        if route.body is not None and not _JSON.fullmatch(sent):
+            raise Invalid(f"the body is JSON: send content-type application/json, not {sent[:100]!r}")
+        world = _ports_of(request)
         authorization = headers.get("authorization")
         caller, token = ANONYMOUS, ""
         if route.auth == "job":
@@ -153,7 +162,7 @@ class Function:
             ports=world,
             caller=caller,
             path=names,
-            query=dict(request.query_params),
+            query=_query(request, route),
             body=api.decode(body, route.body) if route.body is not None else None,
             token=token,
             idempotency_key=_idempotency_key(headers),
@@ -168,9 +177,10 @@ class Function:
             return Response(status_code=answer.status)
         return Response(msgspec.json.encode(answer.body), answer.status, media_type="application/json")
 
-    async def _take_event(self, headers: Mapping[str, str], body: bytes) -> Response:
+    async def _take_event(self, request: Request, headers: Mapping[str, str]) -> Response:
         """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
-        world = ports()
+        body = await _read_body(request)
+        world = _ports_of(request)
         expected = read_secret(world.settings.event_token_file, "event_token_file")
         if not is_secret(headers.get("authorization"), expected):
             raise Unauthenticated("events come from the platform itself, with its event token")
@@ -178,9 +188,9 @@ class Function:
         assert self.on_event is not None
         try:
             await in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
-        except (Invalid, Unavailable):
-            raise
         except PolyshareError as error:
+            if error.status >= 500:
+                raise
             raise Invalid(error.message) from error
         world.wake()
         return Response(status_code=204)
@@ -211,22 +221,34 @@ def confirm_upload(call: Call) -> Answer:
     return Answer(201, confirm(call.ports, asset.id))
 
 
-def problem(error: PolyshareError, status: int | None = None, headers: Mapping[str, str] | None = None) -> Response:
+def problem(error: PolyshareError, headers: Mapping[str, str] | None = None) -> Response:
     """The problem document of an error."""
-    title = type(error).__doc__ or ""
     document = {
-        "type": PROBLEM + error.slug,
-        "title": title.split(".")[0].strip(),
-        "status": status or error.status,
-        "detail": error.message,
         **error.fields,
+        "type": PROBLEM + error.slug,
+        "title": title_of(type(error)),
+        "status": error.status,
+        "detail": error.message,
     }
     extra = dict(headers or {})
     if isinstance(error, Unavailable):
         extra["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
         extra["www-authenticate"] = 'Bearer realm="polyshare"'
-    return Response(msgspec.json.encode(document), status or error.status, extra, "application/problem+json")
+    return Response(msgspec.json.encode(document), error.status, extra, "application/problem+json")
+
+
+def title_of(kind: type[PolyshareError]) -> str:
+    """The title of a type of problem: the same for all of that type."""
+    if kind is PolyshareError:
+        return "Something went wrong inside the registry"
+    return (kind.__doc__ or "").partition(".")[0].strip()
+
+
+def _ports_of(request: Request) -> Ports:
+    """The ports that the application was given, or else those of this process."""
+    given: Ports | None = getattr(request.app.state, "ports", None)
+    return given or ports()
 
 
 @cache
@@ -260,6 +282,21 @@ def _route_path(request: Request) -> str:
 
 def _pattern(path: str) -> re.Pattern[str]:
     return re.compile(re.sub(r"\{(\w+)\}", r"(?P<\1>[^/]+)", path.rstrip("/")) or "/")
+
+
+def _query(request: Request, route: Route) -> dict[str, str]:
+    """The query string; raises Invalid on what the route does not know, so that a typing mistake is no silence."""
+    query: dict[str, str] = {}
+    for name, value in request.query_params.multi_items():
+        if name not in route.query:
+            known = ", ".join(route.query) or "none"
+            raise Invalid(f"there is no query parameter {name[:100]!r} here: known are {known}")
+        if name in query:
+            raise Invalid(f"query parameter {name} is given twice")
+        if "\0" in value:
+            raise Invalid(f"query parameter {name} has a NUL character in it")
+        query[name] = value
+    return query
 
 
 def _idempotency_key(headers: Mapping[str, str]) -> str | None:
