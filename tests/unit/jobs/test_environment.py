@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from polyshare.errors import Invalid, Mismatch, NotFound
+from polyshare.jobs import environment
+from tests.unit.jobs.conftest import CACHE
+
+IMAGES = Path(__file__).parents[3] / "infra" / "images"
+
+
+def versions(lock: Path) -> dict[str, str]:
+    return {m[1]: m[2] for m in re.finditer(r"^([a-z0-9-]+)==(\S+)( ;.*)? \\$", lock.read_text(), re.MULTILINE)}
+
+
+def test_a_name_is_pinned_by_the_digest_of_its_folder() -> None:
+    pinned = environment.resolve("uv:sklearn")
+    assert re.fullmatch(r"uv:sklearn@sha256:[0-9a-f]{64}", pinned)
+    assert environment.resolve(pinned) == pinned
+    assert environment.digest_of(pinned).hex() == pinned[-64:]
+
+
+def test_the_digest_changes_with_lock_and_programs_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text("a==1")
+    first = environment.folder_digest(tmp_path)
+    (tmp_path / "README.md").write_text("notes")
+    assert environment.folder_digest(tmp_path) == first
+    (tmp_path / "train.py").write_text("pass")
+    second = environment.folder_digest(tmp_path)
+    (tmp_path / "requirements.txt").write_text("a==2")
+    assert len({first, second, environment.folder_digest(tmp_path)}) == 3
+
+
+@pytest.mark.parametrize("reference", ["", "sklearn", "uv:", "pip:x", "uv:a\nb"])
+def test_what_is_no_environment_is_refused_saying_what_to_write(reference: str) -> None:
+    with pytest.raises(Invalid, match=r"uv:<name>"):
+        environment.resolve(reference)
+
+
+@pytest.mark.parametrize("name", ["nothing", "../trainer-sklearn", "Sklearn", "."])
+def test_an_unknown_name_is_answered_with_the_known_ones(name: str) -> None:
+    with pytest.raises(NotFound, match="uv:sklearn"):
+        environment.resolve(f"uv:{name}")
+
+
+def test_another_digest_than_this_installations_is_refused() -> None:
+    other = "uv:sklearn@sha256:" + "0" * 64
+    with pytest.raises(NotFound, match="it has uv:sklearn"):
+        environment.resolve(other)
+    with pytest.raises(Mismatch, match="not what this installation has"):
+        environment.prepare(other, CACHE)
+    with pytest.raises(Invalid, match="not pinned"):
+        environment.prepare("uv:sklearn", CACHE)
+
+
+def test_a_prepared_environment_names_its_wheels_and_is_reused() -> None:
+    reference = environment.resolve("uv:sklearn")
+    first = environment.prepare(reference, CACHE)
+    said: list[str] = []
+    assert environment.prepare(reference, CACHE, said.append) == first
+    assert said == []
+    installed = {wheel.name: wheel.version for wheel in first.wheels}
+    assert installed.items() <= versions(IMAGES / "trainer-sklearn" / "requirements.txt").items() | installed.items()
+    assert installed["scikit-learn"] == "1.9.1"
+    assert all(re.fullmatch(r"[0-9a-f]{64}", wheel.sha256) for wheel in first.wheels)
+    assert first.programs is not None
+    assert (first.programs / "train.py").is_file()
+
+
+def test_models_are_converted_by_the_versions_that_trained_them() -> None:
+    trainer = versions(IMAGES / "trainer-sklearn" / "requirements.txt")
+    translator = versions(IMAGES / "translator-sklearn" / "requirements.txt")
+    assert trainer.keys() >= {"scikit-learn", "skops", "numpy", "scipy", "joblib"}
+    assert {name: translator.get(name) for name in trainer} == trainer
+
+
+@pytest.mark.parametrize("folder", sorted(lock.parent.name for lock in IMAGES.glob("*/requirements.txt")))
+def test_every_lock_has_hashes_and_names_no_host(folder: str) -> None:
+    text = (IMAGES / folder / "requirements.txt").read_text()
+    assert "://" not in text
+    for entry in text.replace("\\\n", " ").splitlines():
+        assert not entry.strip() or entry.startswith("#") or "--hash=sha256:" in entry, entry
+
+
+def test_the_machines_class_has_what_changes_results() -> None:
+    found = environment.machine_class(2)
+    assert found["threads"] == "2"
+    assert found.keys() >= {"architecture", "cpu", "accelerator", "driver", "python"}
