@@ -1,0 +1,121 @@
+"""scikit-learn → ONNX. `translate.py --model FOLDER --file NAME --options FILE --out FOLDER`
+
+Writes candidate.onnx and signature.json to the out folder; on failure a sentence to `failure`, and exits 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import loading
+import mends
+import onnx
+import skl2onnx
+import sklearn
+from skl2onnx.common.data_types import (
+    BooleanTensorType,
+    DoubleTensorType,
+    FloatTensorType,
+    Int64TensorType,
+    StringTensorType,
+)
+
+TYPES = {
+    "float32": FloatTensorType,
+    "float64": DoubleTensorType,
+    "int64": Int64TensorType,
+    "bool": BooleanTensorType,
+    "string": StringTensorType,
+}
+NEWEST_OPSET = 22  # of skl2onnx 1.20.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    for name in ("model", "file", "options", "out"):
+        parser.add_argument(f"--{name}", required=True)
+    args = parser.parse_args()
+    out = Path(args.out)
+    try:
+        translate(Path(args.model), args.file, json.loads(Path(args.options).read_text("utf-8")), out)
+    except Exception as error:  # everything the model's code may raise becomes the sentence that the user reads
+        (out / "failure").write_text(f"{type(error).__name__}: {error}"[:4000], "utf-8")
+        sys.exit(1)
+
+
+def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> None:
+    opset = options.get("opset") or NEWEST_OPSET
+    if opset > NEWEST_OPSET:
+        raise loading.Unsupported(f"skl2onnx writes opset {NEWEST_OPSET} at most, not {opset}: ask for a lower one")
+    model, how = loading.load(folder / file)
+    outputs = loading.outputs_of(model)
+    inputs = loading.inputs_of(model, loading.stated_inputs(folder), options["dtype"])
+    initial = [(one["name"], TYPES[one["dtype"]](one["shape"])) for one in inputs]
+    converted = _convert(model, initial, opset)
+    if len(converted.graph.output) != len(outputs):
+        raise loading.Unsupported(
+            f"{type(model).__name__} became {len(converted.graph.output)} outputs where {len(outputs)} were expected: "
+            "models with several targets are not translated yet"
+        )
+    for value, wanted in zip(converted.graph.output, outputs, strict=True):
+        _rename_output(converted.graph, value.name, wanted["name"])
+    mends.types(converted)
+    mends.locale(converted)
+    if outputs[-1]["method"] == "decision_function" and outputs[-1]["role"] == "scores":
+        mends.binary_scores(converted)
+        if type(loading.steps(model)[-1]).__name__ in ("SVC", "NuSVC") and len(loading.labels(model)) == 2:
+            mends.binary_support_vectors(converted)
+    (out / "candidate.onnx").write_bytes(converted.SerializeToString(deterministic=True))
+    signature = {
+        "translator": "sklearn",
+        "framework": "scikit-learn",
+        "framework_version": sklearn.__version__,
+        "converter": "skl2onnx",
+        "converter_version": skl2onnx.__version__,
+        "model": " > ".join(type(step).__name__ for step in loading.steps(model))[:500],
+        "inputs": inputs,
+        "outputs": outputs,
+        "classes": loading.labels(model) if outputs[0]["role"] == "label" else [],
+        **how,
+    }
+    (out / "signature.json").write_text(json.dumps(signature), "utf-8")
+
+
+def _convert(model: Any, initial: list[tuple[str, Any]], opset: int) -> onnx.ModelProto:
+    mends.trees()
+    last = loading.steps(model)[-1]
+    # Version 4 of ai.onnx.ml and above are not known to all of skl2onnx 1.20.0.
+    versions = {"": opset, "ai.onnx.ml": 3 if opset >= 15 else 1}
+    attempts: list[dict[int, dict[str, bool]]] = [{id(model): {"zipmap": False}}, {id(last): {}}]
+    for options in attempts:
+        try:
+            return skl2onnx.convert_sklearn(
+                model, name="model", initial_types=initial, target_opset=versions, options=options
+            )
+        except NameError as error:  # a classifier without the option has no ZipMap to leave out
+            if "zipmap" not in str(error) or options is attempts[-1]:
+                raise
+    raise loading.Unsupported("no way to convert was tried")
+
+
+def _rename_output(graph: onnx.GraphProto, old: str, new: str) -> None:
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == new and old != new:
+                    names[index] = f"{new}_inner"
+        for names in (node.input, node.output):
+            for index, name in enumerate(names):
+                if name == old:
+                    names[index] = new
+    for value in graph.output:
+        if value.name == old:
+            value.name = new
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""How far two sets of answers are apart: counts and largest differences, by origin of the inputs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+ULPS = {"float16": np.int16, "float32": np.int32, "float64": np.int64}
+MOST_ULPS = 2**53 - 1  # the largest integer that JSON carries exactly
+
+
+class Output:
+    """The measures of one output. Feed it `scale_from` once, then `add` batch by batch, then `report`."""
+
+    def __init__(self, output: dict[str, Any], tolerances: dict[str, Any], classes: list[Any]) -> None:
+        self.output, self.classes = output, [str(c) for c in classes]
+        self.is_label = output["dtype"] in ("string", "bool") or "int" in output["dtype"]
+        self.tolerance = tolerances[output["precision"]]
+        self.scale = 0.0
+        self.by_origin: dict[str, dict[str, Any]] = {}
+        self.cast: dict[str, Any] | None = None
+
+    def scale_from(self, pairs: list[tuple[np.ndarray, np.ndarray]]) -> None:
+        """The size of ordinary answers: the median over batches of their root mean square, natively."""
+        if self.is_label:
+            return
+        sizes = []
+        for native, _ in pairs:
+            numbers = native.astype(np.float64).ravel() if native.dtype.kind in "fiub" else np.zeros(0)
+            numbers = numbers[np.isfinite(numbers)]
+            if len(numbers):
+                with np.errstate(over="ignore"):
+                    sizes.append(float(np.sqrt(np.mean(numbers**2))))
+        finite = [size for size in sizes if np.isfinite(size)]
+        self.scale = float(np.median(finite)) if finite else 0.0
+
+    def add(self, origins: list[str], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> None:
+        """Compare the answers to one batch; `scores` are the native scores beside a label."""
+        for origin in sorted(set(origins)):
+            rows = np.array([i for i, one in enumerate(origins) if one == origin])
+            into = self.by_origin.setdefault(origin, _nothing())
+            into["rows"] += len(rows)
+            if onnx.ndim == 0 or onnx.shape[0] != native.shape[0] or onnx.size != native.size:
+                into["rows_outside"] += len(rows)
+                into["shape_differs"] += len(rows)
+                continue
+            beside = scores[rows] if scores is not None else None
+            self._compare(into, native[rows], onnx.reshape(native.shape)[rows], beside)
+
+    def add_cast(self, cast: np.ndarray, uncast: np.ndarray) -> None:
+        """Compare the native model with itself: on the cast inputs and on those that were registered."""
+        self.cast = self.cast or _nothing()
+        self.cast["rows"] += len(cast)
+        self._compare(self.cast, uncast, cast, None)
+
+    def report(self) -> dict[str, Any]:
+        keys = ("name", "role", "method", "dtype", "precision", "jumps")
+        return {
+            **{key: self.output[key] for key in keys},
+            "scale": self.scale,
+            "by_origin": self.by_origin,
+            "cast": self.cast,
+        }
+
+    def _compare(self, into: dict[str, Any], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> None:
+        if self.is_label:
+            differ = _texts(native) != _texts(onnx)
+            differ = differ.reshape(len(native), -1).any(axis=1)
+            into["labels_differ"] += int(differ.sum())
+            tied = self._tied(differ, onnx, scores)
+            into["labels_tied"] += tied
+            into["rows_outside"] += int(differ.sum()) - tied
+            return
+        a = native.astype(np.float64).reshape(len(native), -1)
+        b = onnx.astype(np.float64).reshape(len(onnx), -1)
+        with np.errstate(all="ignore"):
+            same = (a == b) | (np.isnan(a) & np.isnan(b))
+            finite = np.isfinite(a) & np.isfinite(b)
+            gap = np.where(same, 0.0, np.abs(a - b))
+            allowed = self.tolerance["absolute"] * self.scale + self.tolerance["relative"] * np.abs(a)
+            outside = ~same & ~(finite & (gap <= allowed))
+            relative = np.where(finite & (gap > 0), gap / np.abs(a), 0.0)
+        into["rows_outside"] += int(outside.any(axis=1).sum())
+        into["nonfinite_differs"] += int((~same & ~finite).any(axis=1).sum())
+        into["max_absolute"] = max(into["max_absolute"], _largest(gap[finite]))
+        # Relative differences and ULP say nothing near zero: they are taken where the answer is above the absolute
+        # tolerance.
+        ordinary = finite & (np.abs(a) > self.tolerance["absolute"] * self.scale)
+        into["max_relative"] = max(into["max_relative"], _largest(relative[ordinary]))
+        into["max_ulp"] = max(into["max_ulp"], _ulps(a[ordinary], onnx.reshape(a.shape)[ordinary]))
+
+    def _tied(self, differ: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> int:
+        """Differing labels for which the native scores themselves are tied, as far as the tolerance can tell."""
+        if scores is None or scores.ndim != 2 or scores.shape[1] != len(self.classes) or not differ.any():
+            return 0
+        index = {label: i for i, label in enumerate(self.classes)}
+        tied = 0
+        for row in np.flatnonzero(differ):
+            chosen = index.get(str(_texts(onnx)[row].item()))
+            best = float(scores[row].max())
+            if chosen is not None and np.isfinite(best):
+                margin = 2 * (self.tolerance["relative"] + self.tolerance["absolute"]) * abs(best)
+                tied += best - float(scores[row][chosen]) <= margin
+        return tied
+
+
+def _nothing() -> dict[str, Any]:
+    counts = ("rows", "rows_outside", "nonfinite_differs", "shape_differs", "labels_differ", "labels_tied", "max_ulp")
+    return {**dict.fromkeys(counts, 0), "max_absolute": 0.0, "max_relative": 0.0}
+
+
+def _texts(labels: np.ndarray) -> np.ndarray:
+    """Labels as text, so that 3, 3.0 and "3" are one label."""
+    if labels.dtype.kind == "b":
+        return labels.astype(np.int64).astype(str)
+    if labels.dtype.kind == "f" and np.all(np.isfinite(labels)) and np.all(labels == np.rint(labels)):
+        return labels.astype(np.int64).astype(str)
+    return labels.astype(str)
+
+
+def _largest(values: np.ndarray) -> float:
+    values = values[np.isfinite(values)]
+    return float(values.max()) if len(values) else 0.0
+
+
+def _ulps(native: np.ndarray, onnx: np.ndarray) -> int:
+    """The most representable numbers between two answers, in the type of the ONNX output."""
+    kind = ULPS.get(onnx.dtype.name)
+    if kind is None or not len(onnx):
+        return 0
+    with np.errstate(all="ignore"):
+        narrow = native.astype(onnx.dtype)
+    keep = np.isfinite(narrow) & np.isfinite(onnx)
+    if not keep.any():
+        return 0
+    x, y = (_ordered(array[keep], kind) for array in (narrow, onnx))
+    apart = np.maximum(x, y).view(np.uint64) - np.minimum(x, y).view(np.uint64)  # wraps to the right difference
+    return min(int(apart.max()), MOST_ULPS)
+
+
+def _ordered(array: np.ndarray, kind: type) -> np.ndarray:
+    """Floats as integers in the same order, so that neighbours differ by one."""
+    bits = np.ascontiguousarray(array).view(kind).astype(np.int64)
+    return np.where(bits < 0, np.int64(np.iinfo(kind).min) - bits, bits)

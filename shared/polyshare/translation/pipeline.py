@@ -1,0 +1,394 @@
+"""Native model → ONNX + certificate: convert, gate, native run, comparison, each in a sandbox of its own.
+
+This is the trusted side. It loads no model and no framework: it mounts what each step may see, carries files from one
+to the next, and judges the measures.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from polyshare.errors import Invalid, PolyshareError
+from polyshare.hashing import hash_file
+from polyshare.jobs.job import Limits
+from polyshare.jobs.sandbox import PROGRAMS, Finished, Mount, Prepared, Run
+from polyshare.translation import agreement, certificate, received, translators
+from polyshare.translation.agreement import Tolerance
+
+GATE = "uv:verify"
+_IN, _OUT = "/opt/ml/input", "/opt/ml/output"
+_MOST_ONNX = 2**31 - 1  # protobuf's limit
+_MOST_ARRAYS = 4 * 1024**3
+_MOST_JSON = 16 * 1024 * 1024
+# Pinned as in training: hash seeds and thread counts change bytes and last digits.
+_ENVIRON = {
+    "PYTHONHASHSEED": "0",
+    "OMP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MKL_NUM_THREADS": "1",
+    "PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "upb",
+}
+
+Execute = Callable[[Run], Finished]
+
+
+class TranslationFailed(PolyshareError):
+    """The model was not translated; the message says why. `report` is the certificate's document with the verdict
+    "disagrees", where it came that far."""
+
+    slug, status = "translation-failed", 422
+
+    def __init__(self, message: str, report: Path | None = None) -> None:
+        super().__init__(message)
+        self.report = report
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What may be asked for. Raises Invalid on what can't be, tolerances looser than the stated ones included."""
+
+    opset: int | None = None  # default: the newest that the converter and ONNX Runtime both take
+    dtype: str | None = None  # of floating inputs; default float64 where converter and runtime take it, else float32
+    rows: int | None = None  # random rows; default 1,024
+    tolerances: Mapping[str, Tolerance] = field(default_factory=lambda: agreement.TOLERANCES)
+    most_affected: float = agreement.MOST_AFFECTED
+
+    def __post_init__(self) -> None:
+        if self.opset is not None and not 7 <= self.opset <= 26:
+            raise Invalid(f"opset {self.opset} can't be asked for: name one of 7 to 26")
+        if self.dtype not in (None, "float32", "float64"):
+            raise Invalid(f"dtype {str(self.dtype)[:50]!r} is not float32 or float64")
+        if self.rows is not None and not agreement.FEWEST_ROWS <= self.rows <= 100_000:
+            raise Invalid(f"rows must be {agreement.FEWEST_ROWS} to 100000, not {self.rows}")
+        if not 0 <= self.most_affected <= agreement.MOST_AFFECTED:
+            raise Invalid(f"most_affected can be tightened only: 0 to {agreement.MOST_AFFECTED}")
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Options:
+        """Read a job document's options; raises Invalid on unknown names and wrong types."""
+        kinds = {"opset": int, "dtype": str, "rows": int, "most_affected": (int, float), "tolerances": dict}
+        for name, value in document.items():
+            if name not in kinds or isinstance(value, bool) or not isinstance(value, kinds[name]):  # type: ignore[arg-type]
+                raise Invalid(f"translation option {name[:50]!r} = {str(value)[:50]} is not one of {', '.join(kinds)}")
+        known = dict(document)
+        if "tolerances" in known:
+            known["tolerances"] = agreement.tightened(known["tolerances"])
+        return cls(**known)
+
+
+@dataclass(frozen=True, slots=True)
+class Translated:
+    """The files of a translation, and the fields of its metadata."""
+
+    model: Path
+    certificate: Path
+    metadata: dict[str, str | int | float]
+
+
+def translate(
+    execute: Execute,
+    *,
+    work: Path,
+    model: Path,
+    test: Path | None = None,
+    options: Options | None = None,
+    prepare: Callable[[str], Prepared],
+    limits: Limits | None = None,
+) -> Translated:
+    """Translate the model in folder `model` and certify it; `work` is an empty folder for this alone.
+
+    `execute` runs a command in a sandbox, `prepare` readies the environment it names. Raises TranslationFailed, and
+    Invalid if the folder holds no model that can be translated.
+    """
+    options = options or Options()
+    native = translators.find(model)
+    steps = _Steps(
+        execute, work, model, test, native, prepare(native.translator.environment), prepare(GATE), limits or Limits()
+    )
+    converted, reason = _converted(steps, options)
+    steps.predict()
+    measured = steps.compare(options)
+    document = _document(steps, options, converted, reason, measured)
+    result = work / "result"
+    result.mkdir()
+    path = result / "certificate.json"
+    path.write_bytes(document.encode())
+    if document.verdict == "disagrees":
+        raise TranslationFailed("the translation does not agree with the model: " + "; ".join(document.reasons), path)
+    received.copy(steps.gated / "model.onnx", result / "model.onnx", _MOST_ONNX)
+    return Translated(result / "model.onnx", path, _metadata(document))
+
+
+class Converted(msgspec.Struct, frozen=True):
+    """The signature.json that translate.py writes. `inputs` may have further hints, kept for the gate alone."""
+
+    translator: str
+    framework: str
+    framework_version: str
+    converter: str
+    converter_version: str
+    model: str
+    loaded_by: str
+    untrusted_types: list[str]
+    inputs: list[dict[str, Any]]
+    outputs: list[dict[str, str]]
+    classes: list[str | int | float]
+
+
+class Facts(msgspec.Struct, frozen=True):
+    """The facts.json that the gate writes."""
+
+    ir: int
+    opset: dict[str, int]
+    operators: dict[str, int]
+    parameters: int
+    onnx: str
+    runtime: str
+    canonical_again: bool
+    test_data: str
+    test_rows: int
+
+
+def _converted(steps: _Steps, options: Options) -> tuple[Converted, str]:
+    """Convert and pass the gate. In float64, which scikit-learn computes in, unless asked; in float32 where the
+    converter or ONNX Runtime has no float64: never by a wider tolerance."""
+    if options.dtype:
+        converted = steps.convert(options, options.dtype)
+        steps.gate(options)
+        return converted, "asked for"
+    try:
+        converted = steps.convert(options, "float64")
+        steps.gate(options)
+    except TranslationFailed as error:
+        first = error
+    else:
+        return converted, "the native model computes in float64"
+    steps.attempt += 1
+    try:
+        converted = steps.convert(options, "float32")
+        steps.gate(options)
+    except TranslationFailed as error:
+        raise error from first
+    return converted, f"float64 was tried first: {first.message}"[:1000]
+
+
+class _Steps:
+    """The four steps over one work folder. Each sees its own mounts only."""
+
+    def __init__(
+        self,
+        execute: Execute,
+        work: Path,
+        model: Path,
+        test: Path | None,
+        native: translators.Native,
+        framework: Prepared,
+        gate: Prepared,
+        limits: Limits,
+    ) -> None:
+        self.execute, self.work, self.model, self.test, self.native = execute, work, model, test, native
+        self.framework, self.verify, self.limits = framework, gate, limits
+        self.attempt = 1
+        self.signature = self.options = self.converted = self.gated = self.answers = work
+
+    def convert(self, options: Options, dtype: str) -> Converted:
+        self.options = self._write("options.json", _options(options, dtype))
+        out = self._run("convert", self.framework, "translate.py", {
+            "model": (self.model, "model"), "file": self.native.file, "options": (self.options, "options.json"),
+        })  # fmt: skip
+        self.converted = self._take(out, "candidate.onnx", _MOST_ONNX)
+        try:
+            converted = received.decode(out / "signature.json", _MOST_JSON, Converted)
+        except Invalid as error:
+            raise TranslationFailed(f"the converter left no usable signature: {error}") from error
+        document = msgspec.to_builtins(converted)
+        document["target"] = self.native.signature.target
+        self.signature = self._write("signature.json", document)
+        return converted
+
+    def gate(self, options: Options) -> None:
+        arguments: dict[str, str | tuple[Path, str]] = {
+            "onnx": (self.converted, "candidate.onnx"),
+            "signature": (self.signature, "signature.json"),
+            "options": (self.options, "options.json"),
+        }
+        if self.test is not None:
+            arguments["test"] = (self.test, "test")
+        out = self._run("gate", self.verify, "gate.py", arguments)
+        self.gated = self._folder("gated")
+        sizes = {
+            "model.onnx": _MOST_ONNX,
+            "inputs.npz": _MOST_ARRAYS,
+            "plan.json": _MOST_JSON,
+            "facts.json": _MOST_JSON,
+        }
+        for name, most in sizes.items():
+            received.copy(out / name, self.gated / name, most)
+
+    def predict(self) -> None:
+        """The native run: it gets the inputs, and neither the ONNX file, nor the plan, nor the test data."""
+        out = self._run("native", self.framework, "predict.py", {
+            "model": (self.model, "model"), "file": self.native.file, "signature": (self.signature, "signature.json"),
+            "inputs": (self.gated / "inputs.npz", "inputs.npz"),
+        })  # fmt: skip
+        self.answers = self._folder("answers")
+        for name, most in (("outputs.npz", _MOST_ARRAYS), ("errors.json", _MOST_JSON)):
+            try:
+                received.copy(out / name, self.answers / name, most)
+            except Invalid as error:
+                raise TranslationFailed(f"the native run left no usable answers: {error}") from error
+
+    def compare(self, options: Options) -> agreement.Measured:
+        out = self._run("compare", self.verify, "agree.py", {
+            "onnx": (self.gated / "model.onnx", "model.onnx"), "inputs": (self.gated / "inputs.npz", "inputs.npz"),
+            "plan": (self.gated / "plan.json", "plan.json"), "facts": (self.gated / "facts.json", "facts.json"),
+            "signature": (self.signature, "signature.json"), "options": (self.options, "options.json"),
+            "native": (self.answers, "native"),
+        })  # fmt: skip
+        try:
+            return received.decode(out / "measures.json", _MOST_JSON, agreement.Measured)
+        except Invalid as error:
+            raise TranslationFailed(f"the comparison left no usable measures: {error}") from error
+
+    def _run(
+        self, step: str, environment: Prepared, program: str, arguments: Mapping[str, str | tuple[Path, str]]
+    ) -> Path:
+        """Run a program of an environment; an argument that is a path is mounted read-only. Returns its out folder."""
+        out = self._folder(f"{step}-out")
+        command = ["python", f"{PROGRAMS}/{program}"]
+        mounts = [Mount(out, _OUT, writable=True)]
+        for name, value in arguments.items():
+            if isinstance(value, tuple):
+                mounts.append(Mount(value[0], f"{_IN}/{value[1]}"))
+                command += [f"--{name}", f"{_IN}/{value[1]}"]
+            else:
+                command += [f"--{name}={value}"]
+        command += ["--out", _OUT]
+        log = self.work / f"{step}-{self.attempt}.log"
+        finished = self.execute(Run(environment, tuple(command), tuple(mounts), _ENVIRON, self.limits, log))
+        if finished.status != "done":
+            said = received.text(out / "failure", 4096) or received.tail(log, 600) or finished.reason
+            where = {"convert": "the converter", "gate": "the gate", "native": "the native run"}.get(step, step)
+            if finished.status == "failed":
+                raise TranslationFailed(f"{where} refused the model: {said}" if step == "gate" else f"{where}: {said}")
+            raise TranslationFailed(f"{where} was stopped ({finished.status}): {finished.reason}")
+        return out
+
+    def _take(self, out: Path, name: str, most: int) -> Path:
+        try:
+            return received.copy(out / name, self._folder("candidate") / name, most)
+        except Invalid as error:
+            raise TranslationFailed(f"the converter left no usable ONNX file: {error}") from error
+
+    def _folder(self, name: str) -> Path:
+        folder = self.work / f"{name}-{self.attempt}"
+        folder.mkdir()
+        return folder
+
+    def _write(self, name: str, document: object) -> Path:
+        path = self.work / f"{self.attempt}-{name}"
+        path.write_bytes(msgspec.json.encode(document))
+        return path
+
+
+def _options(options: Options, dtype: str) -> dict[str, Any]:
+    return {
+        "opset": options.opset,
+        "dtype": dtype,
+        "rows": options.rows,
+        "tolerances": msgspec.to_builtins(dict(options.tolerances)),
+    }
+
+
+def _document(
+    steps: _Steps, options: Options, converted: Converted, reason: str, measured: agreement.Measured
+) -> certificate.Certificate:
+    facts = received.decode(steps.gated / "facts.json", _MOST_JSON, Facts)
+    verdict, reasons = agreement.judge(measured, options.most_affected)
+    if not facts.canonical_again:
+        verdict, reasons = "disagrees", ["the canonical form of the file is not stable: please report it", *reasons]
+    files = sorted(path for path in steps.model.rglob("*") if path.is_file())
+    onnx = hash_file(steps.gated / "model.onnx").digest
+    floats = [one["dtype"] for one in converted.inputs if str(one["dtype"]).startswith("float")]
+    return certificate.Certificate(
+        model=certificate.Native(
+            files=[_file(path, steps.model) for path in files],
+            file=steps.native.file,
+            kind=converted.model,
+            framework=converted.framework,
+            framework_version=converted.framework_version,
+            loaded_by=converted.loaded_by,
+            untrusted_types=converted.untrusted_types[:1000],
+        ),
+        onnx=certificate.Onnx(onnx.size, str(onnx), facts.ir, facts.opset, facts.operators, facts.parameters),
+        converter=certificate.Converter(
+            translator=converted.translator,
+            name=converted.converter,
+            version=converted.converter_version,
+            dtype=str(floats[0]) if floats else "none",
+            dtype_reason=reason if floats else "no input is floating",
+        ),
+        environments=certificate.Environments(
+            steps.framework.reference, steps.verify.reference, platform.machine(), facts.onnx, facts.runtime
+        ),
+        inputs=certificate.Inputs(
+            signature=[certificate.Input(i["name"], i["dtype"], i["shape"]) for i in converted.inputs],
+            digest=str(hash_file(steps.gated / "inputs.npz").digest),
+            test_data=facts.test_data,
+            test_rows=facts.test_rows,
+            answered=measured.answered,
+            native_refusals=measured.native_refusals,
+            onnx_failures=measured.onnx_failures,
+        ),
+        tolerances=dict(options.tolerances),
+        most_affected=options.most_affected,
+        outputs=measured.outputs,
+        class_agreement=agreement.bounds(measured),
+        verdict=verdict,
+        reasons=reasons,
+        limits=_limits(facts),
+    )
+
+
+def _limits(facts: Facts) -> list[str]:
+    limits = list(certificate.LIMITS)
+    if not facts.test_rows:
+        limits.append(certificate.GENERATED_ONLY)
+    if any(name.startswith("com.microsoft.") for name in facts.operators):
+        limits.append(certificate.RUNTIME_ONLY)
+    return limits
+
+
+def _file(path: Path, folder: Path) -> certificate.File:
+    digest = hash_file(path).digest
+    return certificate.File(str(path.relative_to(folder)), digest.size, str(digest))
+
+
+def _metadata(document: certificate.Certificate) -> dict[str, str | int | float]:
+    judged = [m for o in document.outputs for origin, m in o.by_origin.items() if origin in agreement.JUDGED]
+    fields: dict[str, str | int | float] = {
+        "format": "onnx",
+        "framework": document.model.framework,
+        "framework_version": document.model.framework_version,
+        "model_kind": document.model.kind[:200],
+        "opset": document.onnx.opset["ai.onnx"],
+        "ir": document.onnx.ir,
+        "parameters": document.onnx.parameters,
+        "converter": f"{document.converter.name} {document.converter.version}",
+        "input_dtype": document.converter.dtype,
+        "agreement": document.verdict,
+        "rows_compared": sum(a.both for o, a in document.inputs.answered.items() if o in agreement.JUDGED),
+        "max_absolute_difference": max((m.max_absolute for m in judged), default=0.0),
+        "test_data": "registered" if document.inputs.test_rows else "generated inputs only",
+    }
+    if document.class_agreement:
+        one = document.class_agreement[0]
+        fields["class_agreement"] = one.agreeing / one.rows
+        fields["class_agreement_lower_bound"] = one.lower_bound
+    return fields

@@ -1,0 +1,77 @@
+"""Takes files out of a folder that hostile code wrote to, after all its processes are gone.
+
+Only regular files with one link are opened, without following links and without waiting on a FIFO, up to a size.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO, TypeVar
+
+import msgspec
+
+from polyshare.errors import Invalid
+
+T = TypeVar("T")
+
+
+def copy(source: Path, target: Path, most: int) -> Path:
+    """Copy a received file to a fresh one of ours. Raises Invalid naming what is wrong with it."""
+    with _opened(source, most) as file, target.open("xb") as out:
+        shutil.copyfileobj(file, out, 1024 * 1024)
+    return target
+
+
+def decode(path: Path, most: int, kind: type[T]) -> T:
+    """Read a received JSON file as `kind`. Raises Invalid."""
+    with _opened(path, most) as file:
+        data = file.read(most)
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise Invalid(f"{path.name} is not what was expected: {error}") from error
+
+
+def text(path: Path, most: int) -> str:
+    """A received sentence, made printable; empty if there is none that can be read."""
+    try:
+        with _opened(path, most) as file:
+            return _printable(file.read(most))
+    except Invalid:
+        return ""
+
+
+def tail(log: Path, most: int) -> str:
+    """The end of a log, made printable; empty if there is none."""
+    if not log.is_file():
+        return ""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - most))
+        return _printable(file.read(most))
+
+
+def _printable(data: bytes) -> str:
+    words = data.decode("utf-8", "replace").split()
+    return "".join(c if c.isprintable() else "�" for c in " ".join(words))
+
+
+@contextmanager
+def _opened(path: Path, most: int) -> Iterator[BinaryIO]:
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise Invalid(f"{path.name} was not written") from error
+    except OSError as error:
+        raise Invalid(f"{path.name} can't be read: {error.strerror}") from error
+    with os.fdopen(handle, "rb") as file:
+        about = os.fstat(handle)
+        if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
+            raise Invalid(f"{path.name} is not a regular file of its own")
+        if about.st_size > most:
+            raise Invalid(f"{path.name} has {about.st_size} bytes, over the limit of {most}")
+        yield file
