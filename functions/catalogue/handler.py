@@ -1,5 +1,7 @@
 """catalogue: what assets there are, and from what each was made."""
 
+import re
+
 from polyshare import api
 from polyshare.errors import Invalid
 from polyshare.http import Answer, Call, Function, Route
@@ -24,11 +26,10 @@ def find(call: Call) -> Answer:
 
 def content(call: Call) -> Answer:
     """Assets that the caller may read whose files, or whose result's files, have this content root."""
-    try:
-        root = bytes.fromhex(call.path["root"])
-    except ValueError as error:
-        raise Invalid("a content root is 64 hexadecimal digits") from error
-    return Answer(200, listing(call.ports, call.caller, content_root=root, cursor=call.query.get("cursor", "")))
+    if not re.fullmatch("[0-9a-f]{64}", call.path["root"]):
+        raise Invalid("a content root is 64 hexadecimal digits, in lower case")
+    root, cursor = bytes.fromhex(call.path["root"]), call.query.get("cursor", "")
+    return Answer(200, listing(call.ports, call.caller, content_root=root, cursor=cursor))
 
 
 def family(call: Call) -> Answer:

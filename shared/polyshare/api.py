@@ -44,9 +44,7 @@ class RegisterDataset(Registration, kw_only=True):
 
 class RegisterImportedModel(Registration, kw_only=True):
     files: Annotated[list[File], Meta(min_length=1)]
-    trained_on: Annotated[
-        list[Ref], Meta(max_length=64)
-    ] = []  # registered datasets that its owner says it was trained on
+    trained_on: Annotated[list[Ref], Meta(max_length=64)] = []  # registered datasets, by what its owner says
 
 
 class RegisterModel(Registration, kw_only=True):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 
 from polyshare import events
@@ -180,7 +182,7 @@ def audit_log(
         else:
             query = query.where(audit.c.organisation == organisation_of(caller, organisation, role=Role.ADMIN))
         if cursor:
-            if not cursor.isdigit():
+            if not re.fullmatch(r"[0-9]{1,18}", cursor):
                 raise Invalid("this cursor is not one that the audit log gave")
             query = query.where(audit.c.row < int(cursor))
         rows = connection.execute(query.order_by(audit.c.row.desc()).limit(_PAGE + 1)).all()

@@ -149,5 +149,5 @@ def _read_cursor(text: str) -> tuple[float, str]:
     try:
         created, last = json.loads(base64.urlsafe_b64decode(text))
         return float(created), str(last)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, OverflowError, RecursionError) as error:
         raise Invalid("this cursor is not one that a listing gave") from error
