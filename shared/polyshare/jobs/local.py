@@ -203,6 +203,7 @@ def main() -> None:
     chosen = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log presigned URLs
+    os.umask(0o022)  # what is mounted in a sandbox is read there by another uid; the spool above it is ours alone
     daemon = Daemon(chosen.spool, chosen.cache, chosen.slots)
 
     def end(_number: int, _frame: FrameType | None) -> None:
