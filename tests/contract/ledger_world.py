@@ -7,9 +7,9 @@ import itertools
 import socket
 import subprocess
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -210,10 +210,3 @@ def told(catalogue: Catalogue) -> tuple[list[tuple[str, str]], list[tuple[str, s
             sorted((r.asset, r.stage) for r in connection.execute(sa.select(stages))),
             sorted((r.subject, r.type) for r in connection.execute(sa.select(outbox))),
         )
-
-
-def with_ports(ports: Ports, **changes: Any) -> Ports:
-    return replace(ports, **changes)
-
-
-Maker = Callable[[], Ledger]

@@ -185,7 +185,7 @@ def wait_for_receipt(rpc: Rpc, transaction: bytes, seconds: float) -> dict[str, 
         if found is not None or left <= 0:
             return found
         time.sleep(min(pause, left))
-        pause = min(pause * 2, _LONGEST_POLL)
+        pause = min(pause * 1.5, _LONGEST_POLL)
 
 
 def nonce_at(rpc: Rpc, address: bytes) -> int:

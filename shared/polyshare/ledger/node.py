@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -71,8 +72,9 @@ def start(
     """Start anvil on 127.0.0.1, restored; returns once it answers with all that was ever sent to it.
 
     `spawn` starts a command with an environment (default: as a plain child, its output dropped). Raises Misconfigured
-    where there is no anvil, Unavailable where it does not come up.
+    where there is no anvil, Unavailable where it does not come up or its port is taken.
     """
+    _check_free(port)
     folder.home.mkdir(parents=True, exist_ok=True)
     for draft in folder.path.glob(".checkpoint-*"):
         draft.unlink(missing_ok=True)
@@ -89,7 +91,7 @@ def start(
                 process.wait(timeout=10)
                 raise
             return process
-    raise Unavailable(f"the embedded chain (anvil) does not start on port {port}: see its log; is the port taken?")
+    raise Unavailable(f"the embedded chain (anvil) does not start on port {port}: see its log")
 
 
 def restore(rpc: Rpc, journal: Journal, offset: int) -> int:
@@ -171,6 +173,15 @@ def _command(port: int, chain_id: int, checkpoint: Path | None) -> list[str]:
     # Else it spills gigabytes into its HOME.
     command += ["--prune-history", "--transaction-block-keeper", str(_BLOCKS_KEPT), "--order", "fifo"]
     return [*command, "--load-state", str(checkpoint)] if checkpoint else command
+
+
+def _check_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as anvil: what lingers of the last run is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise Unavailable(f"port {port} of 127.0.0.1 is taken: end what listens there or choose another") from error
 
 
 def _spawn(command: Sequence[str], environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -62,21 +62,18 @@ def check_contracts(rpc: Rpc, trust_root: TrustRoot) -> None:
         for kind, name in artifacts.DEFINITIONS.items()
         if kind in trust_root.definitions
     }
-    chain, *answers = rpc.batch(
-        [("eth_chainId", ())]
-        + [("eth_getCode", (hexadecimal(address), "latest")) for address in names.values()]
-        + [
-            _eth_call(trust_root.registry, selector("definitionOf(uint8)") + kind.to_bytes(32, "big"))
-            for kind in trust_root.definitions
-        ]
+    chain, *codes = rpc.batch(
+        [("eth_chainId", ()), *(("eth_getCode", (hexadecimal(address), "latest")) for address in names.values())]
     )
     if int(chain, 16) != trust_root.chain_id:
         raise Mismatch(f"the node at {rpc.url} is on chain {int(chain, 16)}, not {trust_root.chain_id}")
-    for (name, address), code in zip(names.items(), answers, strict=False):
+    for (name, address), code in zip(names.items(), codes, strict=True):
         if octets(code) != artifacts.expected_code(name, address, trust_root.registry):
             found = "is not that of this polyshare's contract" if octets(code) else "is missing"
             raise Mismatch(f"the code of {name} at {hexadecimal(address)} {found}: check the trust root and the node")
-    for (kind, address), answer in zip(trust_root.definitions.items(), answers[len(names) :], strict=True):
+    asked = selector("definitionOf(uint8)")
+    answers = rpc.batch([_eth_call(trust_root.registry, asked + _word(kind)) for kind in trust_root.definitions])
+    for (kind, address), answer in zip(trust_root.definitions.items(), answers, strict=True):
         if octets(answer)[12:] != address:
             raise Mismatch(f"the registry's definition of kind {kind} is not {hexadecimal(address)}")
 
@@ -107,3 +104,7 @@ def selector(signature: str) -> bytes:
 
 def _eth_call(to: bytes, data: bytes) -> tuple[str, tuple[object, ...]]:
     return "eth_call", ({"to": hexadecimal(to), "data": hexadecimal(data)}, "latest")
+
+
+def _word(number: int) -> bytes:
+    return number.to_bytes(32, "big")

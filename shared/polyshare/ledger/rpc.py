@@ -23,7 +23,8 @@ class Rpc:
 
     def __init__(self, url: str, *, timeout: float = 10.0) -> None:
         self.url = url
-        self._client = httpx.Client(timeout=timeout, trust_env=False)
+        # Loading certificates takes longer than many calls, and plain HTTP, as on one machine, has no use for them.
+        self._client = httpx.Client(timeout=timeout, trust_env=False, verify=not url.startswith("http://"))
 
     def __enter__(self) -> Rpc:
         return self

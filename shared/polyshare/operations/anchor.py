@@ -126,8 +126,7 @@ class _Anchoring:
                     [{"a": write.asset} for write in done],
                 )
                 _add_stages(connection, self._ports, [(write.asset, stage, None) for write in done])
-                for write in done:
-                    outbox.append(connection, event, subject=write.asset, ports=self._ports)
+                outbox.append_all(connection, event, subjects=[write.asset for write in done], ports=self._ports)
             for write in carried:
                 reason = receipt.rejected.get(bytes.fromhex(write.entry["id"]))
                 if reason is not None:
@@ -218,7 +217,7 @@ class _Anchoring:
         with self._ports.catalogue.reading() as connection:
             forgotten = connection.execute(
                 sa.select(transactions)
-                .where(transactions.c.state != "signed", transactions.c.nonce >= chain)
+                .where(transactions.c.state.in_(("mined", "failed", "lost")), transactions.c.nonce >= chain)
                 .order_by(transactions.c.nonce, transactions.c.state == "lost")
             ).all()
         for transaction in forgotten:
