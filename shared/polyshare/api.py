@@ -15,7 +15,20 @@ from polyshare.assets import Visibility
 
 Hex32 = Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
 Ref = Annotated[str, Meta(min_length=1, max_length=200, description="a UUID, org/name or org/name@version")]
-Scalar = str | int | float | bool | None
+NAME = "^[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?$"
+# What OpenAPI says of values that are checked elsewhere, where the message can name what is wrong.
+Organisation = Annotated[str, Meta(extra_json_schema={"pattern": NAME})]
+Fields = Annotated[
+    dict[str, Any],
+    Meta(
+        extra_json_schema={
+            "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
+            "propertyNames": {"minLength": 1, "maxLength": 128},
+            "maxProperties": 200,
+        }
+    ),
+]
+Digest = Annotated[str, Meta(max_length=80, extra_json_schema={"pattern": "^sha256(-[0-9]+)?:[0-9a-f]{64}$"})]
 
 
 class Request(Struct, forbid_unknown_fields=True, kw_only=True):
@@ -25,16 +38,16 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
 class File(Request, omit_defaults=True):
     path: Annotated[str, Meta(max_length=1024)]
     size: Annotated[int, Meta(ge=0)]
-    digest: Annotated[str, Meta(max_length=80)]
+    digest: Digest
     parts: list[Hex32] = []
 
 
 class Registration(Request):
     """What every registration says."""
 
-    organisation: str | None = None  # may be left out by who is in one organisation only
+    organisation: Organisation | None = None  # may be left out by who is in one organisation only
     name: str | None = None
-    metadata: dict[str, Any] = {}
+    metadata: Fields = {}
     visibility: Visibility = Visibility.ORGANISATION
 
 
@@ -50,7 +63,7 @@ class RegisterImportedModel(Registration, kw_only=True):
 class RegisterModel(Registration, kw_only=True):
     dataset: Ref
     image: Annotated[str, Meta(max_length=512, description="uv:<name>[@sha256:…] or oci:<image>[:tag|@sha256:…]")]
-    parameters: dict[str, Any] = {}
+    parameters: Fields = {}
     source: list[File] = []  # the training code, if the image takes one
     program: str = "train.py"  # which file of the source is run
     seconds: Annotated[int, Meta(ge=1, le=604_800)] | None = None  # time limit of the training
@@ -135,7 +148,7 @@ class InboxCredentials(Struct):
 
 
 class AskInboxCredentials(Request):
-    organisation: str | None = None
+    organisation: Organisation | None = None
 
 
 class Stage(Struct):
@@ -167,12 +180,12 @@ class Status(Struct, kw_only=True):
 
 
 class Share(Request):
-    organisation: str
+    organisation: Organisation
     expires: float | None = None  # Unix seconds
 
 
 class Unshare(Request):
-    organisation: str
+    organisation: Organisation
 
 
 class SetVisibility(Request):
