@@ -52,7 +52,7 @@ def make_socket(path: Path) -> None:
 def test_anything_but_a_plain_file_is_refused_by_its_path(tmp_path: Path, make: object) -> None:
     (tmp_path / "sub").mkdir()
     make(tmp_path / "sub" / "evil")  # type: ignore[operator]
-    with pytest.raises(Invalid, match="sub/(evil|other)"):
+    with pytest.raises(Invalid, match=r"sub/(evil|other)"):
         outputs.collect(tmp_path, most_bytes=MOST)
 
 
