@@ -1,6 +1,6 @@
 """Classifies one digit with ONNX Runtime; needs neither scikit-learn nor polyshare.
 
-    python classify.py MODEL.onnx DIGIT.csv
+python classify.py MODEL.onnx DIGIT.csv
 """
 
 import sys

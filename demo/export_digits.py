@@ -1,6 +1,6 @@
 """Writes the UCI handwritten digits that scikit-learn ships as files: train/ and test/ of one CSV each, and one digit.
 
-    python export_digits.py FOLDER
+python export_digits.py FOLDER
 """
 
 import csv
