@@ -20,7 +20,7 @@ from pathlib import Path
 
 from polyshare.errors import Mismatch, Unavailable
 from polyshare.hashing import Digest, part_range
-from polyshare.wire import IDLE_SECONDS, Connections, Reply
+from polyshare.wire import Connections, Reply
 
 ATTEMPTS = 5
 SLOWEST = 8 * 1024  # bytes a second
@@ -104,7 +104,7 @@ def put_part(
             connection.putheader("Content-Length", str(length))
             connection.endheaders()
             try:
-                _send_range(connection.sock, file.fileno(), start, length, deadline, path, sent)
+                _send_range(connection.sock, connections.idle, file.fileno(), start, length, deadline, path, sent)
             except (BrokenPipeError, ConnectionResetError):
                 reply = connections.reply(connection)  # a store that refuses answers before it has read all
                 connection.close()
@@ -187,7 +187,14 @@ def get_part(
 
 
 def _send_range(
-    sock: socket.socket, file: int, start: int, length: int, deadline: float, path: Path, on_bytes: OnBytes
+    sock: socket.socket,
+    idle: float,
+    file: int,
+    start: int,
+    length: int,
+    deadline: float,
+    path: Path,
+    on_bytes: OnBytes,
 ) -> None:
     tls = memoryview(bytearray(min(_BLOCK, length))) if isinstance(sock, ssl.SSLSocket) else None
     writable = select.poll()
@@ -200,7 +207,7 @@ def _send_range(
                 count = os.preadv(file, [tls[: min(length, len(tls))]], start)
                 sock.sendall(tls[:count])
         except BlockingIOError:
-            if not writable.poll(IDLE_SECONDS * 1000):
+            if not writable.poll(idle * 1000):
                 raise TimeoutError("the store takes no more bytes") from None
             _check_pace(deadline)
             continue
@@ -261,4 +268,4 @@ def _give_up_or_wait(connections: Connections, attempt: int, what: str, error: E
         raise error  # the file on this machine, not the store
     if attempt + 1 >= ATTEMPTS:
         raise Unavailable(f"{what} failed {ATTEMPTS} times, at last by: {error or type(error).__name__}") from error
-    connections.pause(min(8.0, 0.25 * 4**attempt))
+    connections.pause(min(8.0, connections.first_pause * 4**attempt))

@@ -21,6 +21,7 @@ from polyshare.errors import Invalid, PolyshareError
 
 CONNECT_SECONDS = 10.0
 IDLE_SECONDS = 60.0  # longest silence of the other side; longer than the functions' longest long poll
+FIRST_PAUSE = 0.25  # seconds before a second try; each later one takes four times as long
 _LARGEST_REPLY = 256 * 1024 * 1024  # bytes: an asset document of 100,000 files is some 30 MB
 
 
@@ -43,7 +44,9 @@ _R = TypeVar("_R")
 class Connections:
     """Connections of this process, one a thread and server; HTTPS_PROXY and NO_PROXY are followed for https."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, idle: float = IDLE_SECONDS, pause: float = FIRST_PAUSE) -> None:
+        """`idle` is the longest silence and `pause` the time before a second try, in seconds."""
+        self.idle, self.first_pause = idle, pause
         self._own = threading.local()
         self._lock = threading.Lock()
         self._all: list[http.client.HTTPConnection] = []
@@ -128,7 +131,7 @@ class Connections:
         if not kept:
             connection.timeout = CONNECT_SECONDS
             connection.connect()
-            connection.sock.settimeout(IDLE_SECONDS)
+            connection.sock.settimeout(self.idle)
         return kept, connection
 
 

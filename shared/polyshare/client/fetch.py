@@ -214,9 +214,9 @@ def _check_owner(folder: Path, document: AssetDocument, force: bool) -> None:
 
 def _make_folder(root: Path, folder: Path) -> None:
     """Make a folder below root; raises Conflict if a link would lead the files elsewhere."""
-    folder.mkdir(parents=True, exist_ok=True)
     if not folder.resolve().is_relative_to(root.resolve()):
         raise Conflict(f"{folder} leads out of {root} by a symbolic link: fetch elsewhere (-o)")
+    folder.mkdir(parents=True, exist_ok=True)
 
 
 def _nothing(document: AssetDocument, part: str) -> str:
