@@ -8,7 +8,8 @@ from pathlib import Path
 
 from starlette.applications import Starlette
 from starlette.responses import RedirectResponse
-from starlette.routing import BaseRoute, Mount, Route
+from starlette.routing import BaseRoute, Match, Mount, Route
+from starlette.types import Scope
 
 FUNCTIONS = (
     "register_dataset",
@@ -34,13 +35,27 @@ def create() -> Starlette:
     from polyshare.settings import Settings
     from polyshare.stack.issuer import issuer_routes
     from polyshare.stack.layout import Layout
+    from polyshare.stack.notifications import notification_routes
 
     folder = Path(next(iter(functions.__path__)))
     settings = Settings.read(os.environ)
     make: Callable[[str, str, str], Starlette] = create_asgi_app
     routes: list[BaseRoute] = [
-        Mount(f"/{name}", app=make(name, str(folder / name / "handler.py"), "http")) for name in FUNCTIONS
+        _Named(f"/{name}", app=make(name, str(folder / name / "handler.py"), "http")) for name in FUNCTIONS
     ]
     routes += issuer_routes(Layout(Path(settings.data)))
+    routes += notification_routes(settings)
     routes.append(Route("/", lambda request: RedirectResponse("/catalogue")))
     return Starlette(routes=routes)
+
+
+class _Named(Mount):
+    """A mount that also answers at its very name: what the URL template gives ends without a slash, and a sender of
+    events takes Starlette's redirect there for a failure."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        if scope["path"] != self.path:
+            return super().matches(scope)
+        path = scope["path"] + "/"
+        match, child = super().matches({**scope, "path": path})
+        return match, {**child, "path": path}

@@ -33,6 +33,11 @@ def choose_port(wanted: int, *, exactly: bool) -> int:
     raise Unavailable(f"no port from {wanted} to {wanted + 199} is free: choose one with --port")
 
 
+def remember(layout: Layout, name: str, port: int) -> None:
+    """So that the next start takes the same."""
+    write_json(layout.ports, {**(read_json(layout.ports) or {}), name: port})
+
+
 def inner_ports(layout: Layout, names: Iterable[str]) -> dict[str, int]:
     """A free port for each name; those of the last start, where they are free."""
     known = read_json(layout.ports) or {}

@@ -24,11 +24,11 @@ from polyshare.errors import Misconfigured
 from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout, read_json, write_json, write_private
 from polyshare.stack.listening import HOST
+from polyshare.stack.notifications import PATH
 from polyshare.stack.processes import Service, Spawn
 
 REGION = "us-east-1"
 BUCKETS = {"blobs": "polyshare-blobs", "journal": "polyshare-journal", "inbox": "polyshare-inbox"}
-NOTIFICATIONS = "/notifications"  # path below register_dataset that takes SeaweedFS's own webhook
 _PARTS = ("master", "volume", "filer", "s3", "admin")
 PORTS = tuple(name for part in _PARTS for name in (f"weed_{part}", f"weed_{part}_grpc"))
 _MEMORY = "400MiB"  # what Go's collector aims at
@@ -153,7 +153,7 @@ def _security(keyring: Keyring) -> str:
 
 def _notification(keyring: Keyring, functions_url: str) -> str:
     """Only a hint, and at most once: sweep lists the inbox as well."""
-    target = functions_url.format(function="register_dataset") + NOTIFICATIONS
+    target = functions_url.removesuffix("/{function}") + PATH
     return (
         "[notification.webhook]\nenabled = true\n"
         f"endpoint = {json.dumps(target)}\n"
