@@ -46,7 +46,7 @@ DIGITS = {
     "scaled_svc_ovo": lambda: make_pipeline(StandardScaler(), SVC(kernel="poly", random_state=0)),
     "linear_svc": lambda: make_pipeline(StandardScaler(), LinearSVC(random_state=0)),
     "ridge_classifier": lambda: RidgeClassifier(),
-    "mlp": lambda: MLPClassifier((24,), max_iter=40, random_state=0),
+    "mlp": lambda: MLPClassifier((16, 16), max_iter=40, random_state=0),
     "k_neighbours": lambda: KNeighborsClassifier(3),
     "gaussian_nb": lambda: make_pipeline(StandardScaler(), GaussianNB(var_smoothing=1e-3)),
     "k_means": lambda: KMeans(10, n_init=2, random_state=0),
@@ -58,7 +58,9 @@ DIABETES = {
     "forest_regressor": lambda: RandomForestRegressor(20, random_state=0, n_jobs=1),
     "hist_gradient_boosting_regressor": lambda: HistGradientBoostingRegressor(max_iter=20, random_state=0),
     "scaled_svr": lambda: make_pipeline(StandardScaler(), SVR()),
-    "scaled_mlp_regressor": lambda: make_pipeline(StandardScaler(), MLPRegressor(hidden_layer_sizes=(16,), max_iter=200, random_state=0)),
+    "scaled_mlp_regressor": lambda: make_pipeline(
+        StandardScaler(), MLPRegressor(hidden_layer_sizes=(16,), max_iter=200, random_state=0)
+    ),
 }
 WARM = ["great", "fine", "warm", "bright", "happy", "sunny", "kind", "good"]
 COLD = ["bad", "cold", "grey", "sad", "poor", "rainy", "harsh", "dull"]

@@ -67,6 +67,13 @@ def _rounded_down(thresholds: np.ndarray) -> list[float]:
     return [float(v) for v in np.where(below > thresholds, np.nextafter(below, np.float32(-np.inf)), below)]
 
 
+def opset(model: onnx.ModelProto, version: int) -> None:
+    """States the operator set that was asked for: skl2onnx chose each operator by it and then states an older one."""
+    for one in model.opset_import:
+        if one.domain in ("", "ai.onnx"):
+            one.version = version
+
+
 def locale(model: onnx.ModelProto) -> None:
     """Lower-casing of text asks for a locale that machines have."""
     for node in model.graph.node:

@@ -64,6 +64,7 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
     for value, wanted in zip(converted.graph.output, outputs, strict=True):
         _rename_output(converted.graph, value.name, wanted["name"])
     mends.types(converted)
+    mends.opset(converted, opset)
     mends.locale(converted)
     if outputs[-1]["method"] == "decision_function" and outputs[-1]["role"] == "scores":
         mends.binary_scores(converted)

@@ -76,6 +76,8 @@ def gate(file: Path, signature: dict[str, Any], options: dict[str, Any], test: P
     except Exception as error:
         raise Refused(f"the ONNX checker refuses the model: {str(error)[:2000]}") from error
     facts = _facts(model, inferred, signature)
+    if options["opset"] not in (None, facts["opset"]["ai.onnx"]):
+        raise Refused(f"opset {options['opset']} was asked for, the model has {facts['opset']['ai.onnx']}")
     facts["canonical_again"] = canonical(model) == data
     session = open_session(data)
     seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")

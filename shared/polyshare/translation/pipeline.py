@@ -21,7 +21,6 @@ from polyshare.jobs.sandbox import PROGRAMS, Finished, Mount, Prepared, Run
 from polyshare.translation import agreement, certificate, received, translators
 from polyshare.translation.agreement import Tolerance
 
-GATE = "uv:verify"
 _IN, _OUT = "/opt/ml/input", "/opt/ml/output"
 _MOST_ONNX = 2**31 - 1  # protobuf's limit
 _MOST_ARRAYS = 4 * 1024**3
@@ -109,7 +108,14 @@ def translate(
     options = options or Options()
     native = translators.find(model)
     steps = _Steps(
-        execute, work, model, test, native, prepare(native.translator.environment), prepare(GATE), limits or Limits()
+        execute,
+        work,
+        model,
+        test,
+        native,
+        prepare(native.translator.environment),
+        prepare(translators.VERIFIER),
+        limits or Limits(),
     )
     converted, reason = _converted(steps, options)
     steps.predict()
@@ -198,7 +204,7 @@ class _Steps:
         self.signature = self.options = self.converted = self.gated = self.answers = work
 
     def convert(self, options: Options, dtype: str) -> Converted:
-        self.options = self._write("options.json", _options(options, dtype))
+        self.options = self._write("options.json", _options(self.native, options, dtype))
         out = self._run("convert", self.framework, "translate.py", {
             "model": (self.model, "model"), "file": self.native.file, "options": (self.options, "options.json"),
         })  # fmt: skip
@@ -297,9 +303,9 @@ class _Steps:
         return path
 
 
-def _options(options: Options, dtype: str) -> dict[str, Any]:
+def _options(native: translators.Native, options: Options, dtype: str) -> dict[str, Any]:
     return {
-        "opset": options.opset,
+        "opset": options.opset or native.translator.opset,
         "dtype": dtype,
         "rows": options.rows,
         "tolerances": msgspec.to_builtins(dict(options.tolerances)),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import bz2
 import lzma
-import zipfile
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,8 +18,8 @@ from polyshare.errors import Invalid
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
-_HEAD = 256 * 1024  # bytes of a file that recognition may look at
-_MOST_ENTRIES = 10_000
+_HEAD = 256 * 1024  # bytes of a file's beginning that recognition may look at
+_TAIL = 1024 * 1024
 _MOST_SIGNATURE = 1024 * 1024
 
 
@@ -72,8 +71,8 @@ def named(framework: str | None) -> Translator:
 def find(folder: Path) -> Native:
     """The model file in `folder` and its translator. Raises Invalid, saying what to add, if there is not one."""
     signature = _signature(folder)
-    named = [t for t in TRANSLATORS if signature.framework.lower() in t.frameworks]
-    if signature.framework and not named:
+    stated = [t for t in TRANSLATORS if signature.framework.lower() in t.frameworks]
+    if signature.framework and not stated:
         raise Invalid(
             f"signature.json says framework {signature.framework[:100]!r}; translated are: "
             + "; ".join(f"{t.frameworks[0]} ({t.takes})" for t in TRANSLATORS)
@@ -84,9 +83,9 @@ def find(folder: Path) -> Native:
             raise Invalid(f"signature.json names the model file {signature.model[:200]!r}, which is not there")
     else:
         files = sorted(path for path in folder.rglob("*") if _is_file(path))
-    found = [(t, path) for path in files for t in TRANSLATORS if (not named or t in named) and t.recognises(path)]
-    if not found and named and len(files) == 1:
-        found = [(named[0], files[0])]  # stated by the owner: its sandboxed loader has the last word
+    found = [(t, path) for path in files for t in TRANSLATORS if (not stated or t in stated) and t.recognises(path)]
+    if not found and stated and len(files) == 1:
+        found = [(stated[0], files[0])]  # stated by the owner: its sandboxed loader has the last word
     if len(found) == 1:
         return Native(found[0][0], str(found[0][1].relative_to(folder)), signature)
     if found:
@@ -127,12 +126,11 @@ def _is_sklearn(path: Path) -> bool:
 
 
 def _is_skops(path: Path) -> bool:
-    """A zip whose directory lists schema.json, the file that skops writes; only the directory is read."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return len(archive.filelist) <= _MOST_ENTRIES and "schema.json" in archive.NameToInfo
-    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
-        return False
+    """A zip whose directory, at its end, lists schema.json, the file that skops writes. The zip is not opened."""
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        tail = file.read(_TAIL)
+    return b"PK\x05\x06" in tail and b"schema.json" in tail
 
 
 def _head(path: Path) -> bytes:

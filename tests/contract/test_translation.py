@@ -1,0 +1,132 @@
+"""Translation of scikit-learn models, on real models and in real sandboxes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from polyshare.jobs.sandbox import PROGRAMS
+from polyshare.translation import certificate
+from polyshare.translation.pipeline import Options, TranslationFailed
+from tests.contract import translation_models_list as models
+from tests.contract.translation_world import Workshop, run, train
+
+FAULTS = Path(__file__).with_name("translation_faults.py")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory):
+    """Trains a model once for all tests here."""
+    root = tmp_path_factory.mktemp("trained")
+    return lambda name: train(name, root / name)
+
+
+@pytest.fixture(scope="module")
+def converted(trained, tmp_path_factory: pytest.TempPathFactory):
+    """The converter's files of a model, made once: faults are planted in them."""
+    root = tmp_path_factory.mktemp("converted")
+
+    def once(name: str) -> Path:
+        folder = root / name
+        if not folder.exists():
+            Workshop(folder).translate(trained(name))
+        return next(folder.glob("convert-out-*"))
+
+    return once
+
+
+@pytest.mark.parametrize("name", models.LIGHT)
+def test_a_model_is_translated_and_agrees(name, trained, tmp_path) -> None:
+    _agrees(name, trained(name), tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", models.REST)
+def test_every_kind_of_model_is_translated_and_agrees(name, trained, tmp_path) -> None:
+    _agrees(name, trained(name), tmp_path)
+
+
+def _agrees(name: str, folder: Path, work: Path) -> None:
+    translated = Workshop(work / "w").translate(folder)
+    document = certificate.decode(translated.certificate.read_bytes())
+    assert document.verdict == "agrees"
+    assert translated.metadata["rows_compared"] >= 1000
+    assert (document.inputs.test_rows > 0) == (folder / "test").is_dir()
+    assert (certificate.GENERATED_ONLY in document.limits) == (not (folder / "test").is_dir())
+    assert document.onnx.size == translated.model.stat().st_size
+    jsonschema.validate(json.loads(translated.certificate.read_bytes()), certificate.schema())
+
+
+def test_translating_twice_gives_the_same_model_and_the_same_certificate(trained, tmp_path) -> None:
+    name = "mixed"
+    made = []
+    for which in ("one", "two"):
+        folder = tmp_path / which / "copied"
+        shutil.copytree(trained(name), folder)
+        translated = Workshop(tmp_path / which / "w").translate(folder)
+        made.append([hashlib.sha256(p.read_bytes()).digest() for p in (translated.model, translated.certificate)])
+    assert made[0] == made[1]
+
+
+def test_the_native_run_sees_the_inputs_and_no_onnx_no_plan_no_test_data(trained, tmp_path) -> None:
+    workshop = Workshop(tmp_path / "w")
+    workshop.translate(trained("scaled_logistic_regression"))
+    native = next(r for r in workshop.runs if r.command[1] == f"{PROGRAMS}/predict.py")
+    names = {mount.host.name for mount in native.mounts}
+    assert names == {"model", "1-signature.json", "inputs.npz", "native-out-1"}
+    assert [mount.inside for mount in native.mounts if mount.writable] == ["/opt/ml/output"]
+
+
+@pytest.mark.parametrize(("name", "fault"), models.PLANTED)
+def test_a_planted_wrong_conversion_is_refused(name, fault, trained, converted, tmp_path) -> None:
+    _refused(name, fault, trained, converted, tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "fault"), models.PLANTED_MORE)
+def test_every_planted_wrong_conversion_is_refused(name, fault, trained, converted, tmp_path) -> None:
+    _refused(name, fault, trained, converted, tmp_path)
+
+
+def _refused(name: str, fault: str, trained, converted, tmp_path: Path) -> None:
+    def tamper(program: str, out: Path) -> None:
+        if program == "translate.py":
+            run("uv:verify", str(FAULTS), fault, str(out / "candidate.onnx"))
+
+    workshop = Workshop(tmp_path / "w", tamper=tamper, converted=converted(name))
+    with pytest.raises(TranslationFailed, match="does not agree") as raised:
+        workshop.translate(trained(name))
+    assert raised.value.report is not None
+    report = certificate.decode(raised.value.report.read_bytes())
+    assert report.verdict == "disagrees"
+    assert report.reasons
+
+
+@pytest.mark.slow
+def test_the_opset_and_the_dtype_asked_for_are_what_comes_out(trained, tmp_path) -> None:
+    translated = Workshop(tmp_path / "w").translate(
+        trained("hist_gradient_boosting_regressor"), Options(opset=17, dtype="float32")
+    )
+    document = certificate.decode(translated.certificate.read_bytes())
+    assert document.onnx.opset["ai.onnx"] == 17
+    assert document.converter.dtype == "float32"
+    # Float32 inputs alone move this model: the certificate says by how much, apart from the agreement.
+    assert document.outputs[0].cast is not None
+    assert document.outputs[0].cast.max_absolute > document.outputs[0].by_origin["test"].max_absolute
+
+
+def test_an_opset_that_the_converter_does_not_write_is_refused_with_what_to_do(trained, tmp_path) -> None:
+    with pytest.raises(TranslationFailed, match="ask for a lower one"):
+        Workshop(tmp_path / "w").translate(trained("scaled_logistic_regression"), Options(opset=26))
+
+
+@pytest.mark.slow
+def test_a_tightened_tolerance_refuses_what_the_stated_one_accepts(trained, tmp_path) -> None:
+    options = Options.from_json({"tolerances": {"float32": {"absolute": 0.0, "relative": 0.0}}})
+    with pytest.raises(TranslationFailed, match="outside the tolerance"):
+        Workshop(tmp_path / "w").translate(trained("svc"), options)

@@ -1,0 +1,76 @@
+"""Real translations for tests: models trained in the translator's environment, steps run in the machine's sandbox."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from polyshare.jobs import environment, sandbox
+from polyshare.jobs.job import Limits
+from polyshare.jobs.sandbox import Finished, Prepared, Run
+from polyshare.translation import pipeline
+from polyshare.translation.pipeline import Options, Translated
+
+ROOT = Path(__file__).parents[2]
+CACHE = ROOT / ".make" / "environments"  # named by digest, so it may be kept between runs
+LIMITS = Limits(wall_seconds=240)
+
+
+def prepare(reference: str) -> Prepared:
+    return environment.prepare(environment.resolve(reference), CACHE)
+
+
+def run(reference: str, *command: str) -> None:
+    """Run trusted test code with an environment's packages, outside any sandbox."""
+    prepared = prepare(reference)
+    assert prepared.programs is not None
+    python = prepared.programs.parent / "venv" / "bin" / "python"
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    subprocess.run([str(python), *command], check=True, timeout=240, env=environ)
+
+
+def train(name: str, folder: Path) -> Path:
+    """A folder with model/ and maybe test/, as translation_models.py says."""
+    if not folder.exists():
+        run("uv:translator-sklearn", str(Path(__file__).with_name("translation_models.py")), name, str(folder))
+    return folder
+
+
+@dataclass
+class Workshop:
+    """Translates and keeps what the steps were given. `tamper` may change what a step wrote, as a faulty one would."""
+
+    folder: Path
+    runs: list[Run] = field(default_factory=list)
+    tamper: Callable[[str, Path], None] | None = None
+    converted: Path | None = None  # an earlier conversion to use again
+    limits: Limits = LIMITS
+
+    def translate(self, trained: Path, options: Options | None = None, *, test: bool = True) -> Translated:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        return pipeline.translate(
+            self._execute,
+            work=self.folder,
+            model=trained / "model",
+            test=trained / "test" if test and (trained / "test").is_dir() else None,
+            options=options,
+            prepare=prepare,
+            limits=self.limits,
+        )
+
+    def _execute(self, run: Run) -> Finished:
+        self.runs.append(run)
+        program = Path(run.command[1]).name
+        out = next(mount.host for mount in run.mounts if mount.writable)
+        if program == "translate.py" and self.converted is not None:
+            for name in ("candidate.onnx", "signature.json"):
+                shutil.copy(self.converted / name, out / name)
+            finished = Finished("done", "", 0, 0.0, 0.0, 0)
+        else:
+            finished = sandbox.choose(run.environment.reference).run(run)
+        if self.tamper is not None:
+            self.tamper(program, out)
+        return finished
