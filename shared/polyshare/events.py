@@ -91,6 +91,8 @@ def parse(headers: Mapping[str, str], body: bytes) -> Event:
         data = {}
     if not isinstance(data, dict):
         raise Invalid("the event's data is not a JSON object")
+    if any("\0" in str(event[name]) for name in ("type", "id", "source", "subject") if event.get(name)):
+        raise Invalid("an attribute of the event has a NUL character in it")
     return Event(
         type=str(event["type"])[:255],
         id=str(event["id"])[:255],

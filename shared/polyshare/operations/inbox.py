@@ -168,14 +168,16 @@ def _keys(data: Any) -> Iterator[str]:
         return
     if isinstance(data.get("key"), str) and data["key"].startswith("/buckets/"):
         yield data["key"].removeprefix("/buckets/").partition("/")[2]
-    for record in data.get("Records") or ():
-        key = record.get("s3", {}).get("object", {}).get("key") if isinstance(record, dict) else None
-        if isinstance(key, str):
+    records = data.get("Records")
+    for record in records if isinstance(records, list) else ():
+        if (key := _at(record, "s3", "object", "key")) is not None:
             yield unquote_plus(key)
-    detail = data.get("detail")
-    if (
-        isinstance(detail, dict)
-        and isinstance(detail.get("object"), dict)
-        and isinstance(detail["object"].get("key"), str)
-    ):
-        yield detail["object"]["key"]
+    if (key := _at(data, "detail", "object", "key")) is not None:
+        yield key
+
+
+def _at(value: object, *names: str) -> str | None:
+    """The text at a path of fields, if there is one."""
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value if isinstance(value, str) else None
