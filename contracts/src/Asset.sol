@@ -138,7 +138,7 @@ abstract contract Asset is IAsset {
         return resultDigest(outcome, commitment_, metadataRoot_, provenance) == result;
     }
 
-    /// @notice What {result} is for these values: keccak256(abi.encode(schema 1, outcome, commitment, root, provenance)).
+    /// @notice What {result} is for these: keccak256(abi.encode(schema 1, outcome, commitment, root, provenance)).
     function resultDigest(uint8 outcome, bytes32 commitment_, bytes32 metadataRoot_, bytes32 provenance)
         public
         pure

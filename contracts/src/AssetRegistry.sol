@@ -68,7 +68,7 @@ contract AssetRegistry is Ownable2Step {
 
     uint256 private constant TAKES_RESULT = 1 << 160;
 
-    /// @notice The chain over all assets in the order of their registration, from zero: keccak256(abi.encode(head, asset)).
+    /// @notice The chain over all assets in order of registration, from zero: keccak256(abi.encode(head, asset)).
     bytes32 public head;
 
     /// @notice How many assets are registered.

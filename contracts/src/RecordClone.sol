@@ -8,7 +8,8 @@ pragma solidity 0.8.37;
  * record uses again. The init code is
  *
  * ```
- * 61 ‖ uint16(45 + record length) ‖ 3d81600a3d39f3 ‖ 363d3d373d3d3d363d73 ‖ definition ‖ 5af43d82803e903d91602b57fd5bf3 ‖ record
+ * 61 ‖ uint16(45 + record length) ‖ 3d81600a3d39f3
+ *    ‖ 363d3d373d3d3d363d73 ‖ definition ‖ 5af43d82803e903d91602b57fd5bf3 ‖ record
  * ```
  *
  * and the address is the last 20 bytes of keccak256(0xff ‖ deployer ‖ salt ‖ keccak256(init code)).

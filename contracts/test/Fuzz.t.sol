@@ -21,7 +21,7 @@ contract FuzzTest {
         uint8 kind = uint8(seed % 6);
         bytes memory record = pack(sample(kind, seed, (seed >> 8) % 70, (seed >> 16) % 2 == 0));
         // Half of the damage to the byte of the links and its neighbours.
-        uint256 place = seed >> 17 & 1 == 0 ? offset % record.length : 80 + offset % 3;
+        uint256 place = seed >> 17 & 1 == 0 ? offset % record.length : 79 + offset % 3;
         record[place] = value;
         uint256 length = seed >> 18 & 1 == 0 ? record.length : record.length - cut % record.length;
         assembly ("memory-safe") {
