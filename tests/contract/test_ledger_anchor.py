@@ -141,11 +141,10 @@ def str_id(entry: Register) -> str:
 def test_nothing_pending_touches_the_ledger_not_at_all(catalogue: Catalogue) -> None:
     class Untouched(FakeLedger):
         def __getattribute__(self, name: str) -> Any:
-            if name in ("send", "sign", "receipt"):
-                raise AssertionError(name)
-            return super().__getattribute__(name)
+            raise AssertionError(name)
 
-    assert anchor(ports_for(Untouched(), catalogue, Hand())) == 0
+    ledger = Untouched.__new__(Untouched)
+    assert anchor(ports_for(ledger, catalogue, Hand())) == 0
 
 
 def test_what_lacks_a_parent_waits_and_hinders_nothing(fake: FakeLedger, catalogue: Catalogue) -> None:

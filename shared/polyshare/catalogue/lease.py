@@ -24,6 +24,10 @@ class Superseded(Conflict):
 def acquire(ports: Ports, name: str, seconds: float) -> Lease | None:
     """Take a lease that nobody holds, for so long; None if somebody does."""
     now = ports.clock.now()
+    with ports.catalogue.reading() as connection:  # so that who only finds it held waits for no lock
+        held = connection.scalar(sa.select(leases.c.expires).where(leases.c.name == name))
+    if held is not None and held > now:
+        return None
     try:
         with ports.catalogue.transaction() as connection:
             row = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()

@@ -160,7 +160,7 @@ transactions = sa.Table(
     sa.Column("hash", sa.LargeBinary(32), primary_key=True),
     sa.Column("nonce", sa.BigInteger, nullable=False),
     sa.Column("raw", sa.LargeBinary, nullable=False),
-    sa.Column("state", sa.String(8), nullable=False),  # signed | mined | failed
+    sa.Column("state", sa.String(8), nullable=False),  # signed | mined | failed | lost (its nonce went to another)
     sa.Column("fence", sa.BigInteger, nullable=False),
     sa.Column("created", sa.Double, nullable=False),
     sa.Index("transactions_by_state", "state", "nonce"),

@@ -26,7 +26,7 @@ from polyshare.ledger.rpc import NodeRefused, Rpc, hexadecimal, octets
 
 CHAIN_ID = 1337
 GAS_LIMIT = 60_000_000  # of a block
-_BLOCKS_KEPT = 256  # with their receipts; nobody asks for older ones
+_BLOCKS_KEPT = 16  # with their receipts, traces and all, which a checkpoint would be full of
 _KEPT = 2  # checkpoints
 
 Spawn = Callable[[Sequence[str], Mapping[str, str]], "subprocess.Popen[bytes]"]
@@ -67,7 +67,7 @@ class NodeFolder:
 
 
 def start(
-    folder: NodeFolder, port: int, *, chain_id: int = CHAIN_ID, spawn: Spawn | None = None, patience: float = 60.0
+    folder: NodeFolder, port: int, *, chain_id: int = CHAIN_ID, spawn: Spawn | None = None, patience: float = 180.0
 ) -> subprocess.Popen[bytes]:
     """Start anvil on 127.0.0.1, restored; returns once it answers with all that was ever sent to it.
 

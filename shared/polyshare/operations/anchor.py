@@ -44,7 +44,7 @@ def anchor(ports: Ports) -> int:
     not answer or does not mine; the same call goes on from there.
     """
     ended = 0
-    while True:
+    while _has_work(ports):
         lease = acquire(ports, _LEASE, _LEASE_SECONDS)
         if lease is None:
             return ended
@@ -53,8 +53,7 @@ def anchor(ports: Ports) -> int:
                 ended += _Anchoring(ports, lease).run()
         except Superseded:
             return ended
-        if not _has_work(ports):
-            return ended
+    return ended
 
 
 class _Anchoring:
@@ -161,13 +160,14 @@ class _Anchoring:
 
     def _next_batches(self) -> list[list[Write]]:
         """What goes into the next transactions, one for each action, which together fit into a block."""
-        room = self._ledger.capacity()
         with self._ports.catalogue.reading() as connection:
             halves = _halves_of_a_failed_one(connection)
             if halves:
                 return halves
             batches: dict[str, list[Write]] = {}
+            room: int | None = None
             for write in _ready(connection):
+                room = self._ledger.capacity() if room is None else room
                 gas = gas_of(entry_of(write)) * 64 // 63 + (0 if write.action in batches else TRANSACTION * 64 // 63)
                 if gas > room and batches:
                     break
