@@ -77,11 +77,14 @@ class Stack:
         return objects
 
     def start_functions(self) -> None:
-        """Functions, runner and timers; from here on the stack serves."""
+        """Functions, runner and timers."""
         self.supervisor.start(self._functions(), self._runner())
         token = self.keyring.read("event_token")
         self._timer.every(_SWEEP_SECONDS, lambda: post_sweep(self.functions_url, token))
         self._timer.every(_CHECKPOINT_SECONDS, self._checkpoint)
+
+    def serve(self) -> None:
+        """Say in the data folder that the stack serves."""
         self._ready = True
         self._write_stack()
 

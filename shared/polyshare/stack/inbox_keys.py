@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import hmac
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -65,9 +66,12 @@ class InboxKeys:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        with (self._layout.store / "identities.lock").open("w") as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        lock = os.open(self._layout.store / "identities.lock", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
             yield
+        finally:
+            os.close(lock)
 
 
 def _derive(seed: str, what: str) -> str:

@@ -106,6 +106,7 @@ def _announce(layout: Layout, stack: Stack) -> Running:
     profile = make_profile(layout)
     save_profile(layout.profile, profile)
     current = save_as_current(profile)
+    stack.serve()
     return Running(_shown(stack.functions_url), os.getpid(), str(current or layout.profile), current is not None)
 
 
