@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hmac
 import json
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 from joserfc import jwt
-from joserfc.jwk import ECKey, KeySet, OctKey, RSAKey
+from joserfc.jwk import ECKey, KeySet, RSAKey
 
 from polyshare.assets import ANONYMOUS, Role
 from polyshare.auth import AUDIENCE, Authenticator
@@ -40,6 +41,13 @@ def refused(http: HttpWorld, token: str) -> str:
 def unsigned(header: Any, claims: Any, signature: bytes = b"") -> str:
     parts = [json.dumps(header).encode(), json.dumps(claims).encode(), signature]
     return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts)
+
+
+def hs256(header: Any, claims: Any, secret: bytes) -> str:
+    """Signed with a public key taken for a shared secret, as an attacker can."""
+    head = unsigned(header, claims).rpartition(".")[0]
+    signature = hmac.new(secret, head.encode(), "sha256").digest()
+    return f"{head}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
 
 
 def claims_of(http: HttpWorld) -> dict[str, Any]:
@@ -97,7 +105,6 @@ def test_a_forged_token_is_refused(http: HttpWorld) -> None:
     header, payload, signature = good.split(".")
     flipped = signature[:-4] + ("AAAA" if signature[-4:] != "AAAA" else "BBBB")
     claims = claims_of(http)
-    public = http.key.as_pem(private=False)
     for token in (
         f"{header}.{payload}.{flipped}",
         f"{header}.{payload}.",
@@ -109,7 +116,7 @@ def test_a_forged_token_is_refused(http: HttpWorld) -> None:
         unsigned({"alg": "None", "kid": "first"}, claims),
         unsigned({"alg": "ES256", "kid": "first"}, claims),
         unsigned({"alg": "ES256", "kid": "first", "crit": ["x"]}, claims, b"x" * 64),
-        jwt.encode({"alg": "HS256", "kid": "first"}, claims, OctKey.import_key(public)),
+        hs256({"alg": "HS256", "kid": "first"}, claims, http.key.as_pem(private=False)),
         jwt.encode({"alg": "RS256", "kid": "first"}, claims, RSAKey.generate_key(2048)),
         jwt.encode({"alg": "ES256", "jwk": {}}, claims, ECKey.generate_key("P-256")),
         "a.b.c",
