@@ -1,7 +1,7 @@
 """The runner's fake: real protocol and real bytes, in memory, one job at a time when it is told to.
 
 Training is a hash of what it was given, so the same inputs give the same outputs and others give others. A parameter
-`fail` makes it fail with that reason. An exception of the line passes through and leaves the job in the queue, as a
+`fail` makes it fail with that reason, `framework` is what it says it trained with. An exception of the line passes through and leaves the job in the queue, as a
 crash would.
 """
 
@@ -92,7 +92,7 @@ class FakeRunner:
             inputs = self._fetch(job, document, record)
             if inputs is None or self._post(job, "progress", _progress(job, "running")) is None:
                 return
-            outputs = _act(job, document, inputs)
+            outputs = perform(job.action, record.parameters, inputs)
         except PolyshareError as error:
             reason = error.message
         entries = [_entry(path, data) for path, data in sorted(outputs.items(), key=lambda item: item[0].encode())]
@@ -106,7 +106,9 @@ class FakeRunner:
             "reason": reason,
             "files": [entry.to_json() for entry in entries],
             "report": [],
-            "metadata": {"framework": "fake"} if job.action == "train" and not reason else {},
+            "metadata": {"framework": record.parameters.get("framework", "fake")}
+            if job.action == "train" and not reason
+            else {},
             "run": record.statement(entries, now=self._now()),
         }
         self._post(job, "complete", completion)
@@ -155,16 +157,16 @@ class FakeRunner:
         return answer if answer is not None else {}
 
 
-def _act(job: Job, document: Mapping[str, Any], inputs: Mapping[str, bytes]) -> dict[str, bytes]:
-    parameters = document.get("parameters") or {}
+def perform(action: str, parameters: Mapping[str, Any], inputs: Mapping[str, bytes]) -> dict[str, bytes]:
+    """What a job makes of its inputs (`<channel>/<path>` → bytes): a pure function. Raises Conflict told to `fail`."""
     if "fail" in parameters:
         raise Conflict(f"the training failed: {parameters['fail']}")
-    if job.action == "ingest":
+    if action == "ingest":
         return {name.partition("/")[2]: data for name, data in inputs.items()}
-    state = hashlib.sha256(json.dumps(parameters, sort_keys=True).encode())
+    state = hashlib.sha256(json.dumps(dict(parameters), sort_keys=True).encode())
     for name in sorted(inputs):
         state.update(name.encode() + b"\0" + hashlib.sha256(inputs[name]).digest())
-    if job.action == "train":
+    if action == "train":
         return {"model.bin": state.digest(), "signature.json": b'{"framework":"fake"}'}
     return {"model.onnx": b"onnx" + state.digest(), "certificate.json": b'{"verdict":"agrees"}'}
 
