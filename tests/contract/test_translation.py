@@ -14,8 +14,9 @@ from polyshare.jobs.sandbox import PROGRAMS
 from polyshare.translation import certificate
 from polyshare.translation.pipeline import Options, TranslationFailed
 from tests.contract import translation_models_list as models
-from tests.contract.translation_world import Workshop, run, train
+from tests.contract.translation_world import Workshop, prepare, run, train
 
+CANONICAL = Path(__file__).with_name("translation_canonical.py")
 FAULTS = Path(__file__).with_name("translation_faults.py")
 
 
@@ -63,7 +64,7 @@ def _agrees(name: str, folder: Path, work: Path) -> None:
 
 
 def test_translating_twice_gives_the_same_model_and_the_same_certificate(trained, tmp_path) -> None:
-    name = "mixed"
+    name = "scaled_logistic_regression"
     made = []
     for which in ("one", "two"):
         folder = tmp_path / which / "copied"
@@ -71,6 +72,15 @@ def test_translating_twice_gives_the_same_model_and_the_same_certificate(trained
         translated = Workshop(tmp_path / which / "w").translate(folder)
         made.append([hashlib.sha256(p.read_bytes()).digest() for p in (translated.model, translated.certificate)])
     assert made[0] == made[1]
+
+
+def test_canonical_form_does_not_depend_on_names_and_order(converted) -> None:
+    programs = str(prepare("uv:verify").programs)
+    run("uv:verify", str(CANONICAL), programs)
+    real = [
+        str(converted(name) / "candidate.onnx") for name in ("scaled_logistic_regression", "hist_gradient_boosting")
+    ]
+    run("uv:verify", str(CANONICAL), programs, *real)
 
 
 def test_the_native_run_sees_the_inputs_and_no_onnx_no_plan_no_test_data(trained, tmp_path) -> None:

@@ -53,9 +53,18 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
         raise loading.Unsupported(f"skl2onnx writes opset {NEWEST_OPSET} at most, not {opset}: ask for a lower one")
     model, how = loading.load(folder / file)
     outputs = loading.outputs_of(model)
-    inputs = loading.inputs_of(model, loading.stated_inputs(folder), options["dtype"])
-    initial = [(one["name"], TYPES[one["dtype"]](one["shape"])) for one in inputs]
-    converted = _convert(model, initial, opset)
+    stated = loading.stated_inputs(folder)
+    dtypes = [options["dtype"]] if options["dtype"] else ["float64", "float32"]
+    reason = "asked for" if options["dtype"] else "the native model computes in float64"
+    for dtype in dtypes:
+        inputs = loading.inputs_of(model, stated, dtype)
+        try:
+            converted = _convert(model, [(one["name"], TYPES[one["dtype"]](one["shape"])) for one in inputs], opset)
+            break
+        except Exception as error:  # skl2onnx has no float64 for some models, and says so in many ways
+            if dtype is dtypes[-1]:
+                raise
+            reason = f"float64 was tried first: the converter: {type(error).__name__}: {error}"[:1000]
     if len(converted.graph.output) != len(outputs):
         raise loading.Unsupported(
             f"{type(model).__name__} became {len(converted.graph.output)} outputs where {len(outputs)} were expected: "
@@ -78,6 +87,8 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
         "converter": "skl2onnx",
         "converter_version": skl2onnx.__version__,
         "model": " > ".join(type(step).__name__ for step in loading.steps(model))[:500],
+        "dtype": dtype,
+        "dtype_reason": reason,
         "inputs": inputs,
         "outputs": outputs,
         "classes": loading.labels(model) if outputs[0]["role"] == "label" else [],

@@ -109,6 +109,13 @@ class _Graph:
             self.reads[index] = [*node.input, *sorted(captured)]
         return self.reads[index]
 
+    def _ordered_reads(self, index: int) -> list[tuple[str, str]]:
+        """The same once all have colours: inputs by position, captured values by colour, for names say nothing."""
+        count = len(self.graph.node[index].input)
+        reads = self._reads_of(index)
+        captured = sorted(reads[count:], key=lambda name: (self.colours.get(name, b""), name))
+        return [(str(i), name) for i, name in enumerate(reads[:count])] + [("captured", name) for name in captured]
+
     def _colour_node(self, index: int) -> None:
         node = self.graph.node[index]
         parts = [node.domain.replace("ai.onnx.ml", "ml").replace("ai.onnx", "").encode(), node.op_type.encode()]
@@ -140,9 +147,9 @@ class _Graph:
             if not any(wanted):
                 continue
             backward[index] = _hash(b"uses", self.forward[index], *(_hash(w) for w in wanted))
-            for position, name in enumerate(self._reads_of(index)):
+            for position, name in self._ordered_reads(index):
                 if name:
-                    uses.setdefault(name, []).append(_hash(str(position).encode(), backward[index]))
+                    uses.setdefault(name, []).append(_hash(position.encode(), backward[index]))
         return backward
 
     def order(self) -> list[int]:
@@ -176,14 +183,17 @@ class _Graph:
         for value in self.inputs:
             renamed[value.name] = value.name if top else names.next()
         constants: list[str] = []
-        seen: set[str] = set()
-        wanted = [name for index in order for name in self._reads_of(index)] + [v.name for v in self.graph.output]
-        for name in wanted:
-            if name not in seen and (name in self.constants or name in self.sparse):
-                seen.add(name)
+        same: dict[bytes, str] = {}  # equal constants are kept once
+        wanted = [name for index in order for _, name in self._ordered_reads(index)]
+        for name in [*wanted, *(v.name for v in self.graph.output)]:
+            if name not in renamed and (name in self.constants or name in self.sparse):
+                if name not in keep and self.colours[name] in same:
+                    renamed[name] = same[self.colours[name]]
+                    continue
+                renamed[name] = name if name in keep else names.next()
                 constants.append(name)
-        for name in constants:
-            renamed[name] = name if name in keep else names.next()
+                if name not in keep:
+                    same[self.colours[name]] = renamed[name]
         for index in order:
             for name in self.graph.node[index].output:
                 if name:

@@ -6,7 +6,6 @@ to the next, and judges the measures.
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 import msgspec
 
 from polyshare.errors import Invalid, PolyshareError
-from polyshare.hashing import hash_file
 from polyshare.jobs.job import Limits
 from polyshare.jobs.sandbox import PROGRAMS, Finished, Mount, Prepared, Run
-from polyshare.translation import agreement, certificate, received, translators
+from polyshare.translation import agreement, certify, received, translators
 from polyshare.translation.agreement import Tolerance
 
 _IN, _OUT = "/opt/ml/input", "/opt/ml/output"
@@ -48,6 +46,10 @@ class TranslationFailed(PolyshareError):
         self.report = report
 
 
+class Stopped(TranslationFailed):
+    """A step went over its limits: what it was asked to do in another way would too."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What may be asked for. Raises Invalid on what can't be, tolerances looser than the stated ones included."""
@@ -72,10 +74,10 @@ class Options:
     def from_json(cls, document: Mapping[str, Any]) -> Options:
         """Read a job document's options; raises Invalid on unknown names and wrong types."""
         kinds = {"opset": int, "dtype": str, "rows": int, "most_affected": (int, float), "tolerances": dict}
-        for name, value in document.items():
+        known = {name: value for name, value in document.items() if value is not None}
+        for name, value in known.items():
             if name not in kinds or isinstance(value, bool) or not isinstance(value, kinds[name]):  # type: ignore[arg-type]
                 raise Invalid(f"translation option {name[:50]!r} = {str(value)[:50]} is not one of {', '.join(kinds)}")
-        known = dict(document)
         if "tolerances" in known:
             known["tolerances"] = agreement.tightened(known["tolerances"])
         return cls(**known)
@@ -120,7 +122,10 @@ def translate(
     converted, reason = _converted(steps, options)
     steps.predict()
     measured = steps.compare(options)
-    document = _document(steps, options, converted, reason, measured)
+    verdict, reasons = agreement.judge(measured, options.most_affected)
+    document = certify.certificate_of(
+        steps.ran(), converted, reason, measured, (verdict, reasons), dict(options.tolerances), options.most_affected
+    )
     result = work / "result"
     result.mkdir()
     path = result / "certificate.json"
@@ -128,56 +133,26 @@ def translate(
     if document.verdict == "disagrees":
         raise TranslationFailed("the translation does not agree with the model: " + "; ".join(document.reasons), path)
     received.copy(steps.gated / "model.onnx", result / "model.onnx", _MOST_ONNX)
-    return Translated(result / "model.onnx", path, _metadata(document))
+    return Translated(result / "model.onnx", path, certify.metadata_of(document))
 
 
-class Converted(msgspec.Struct, frozen=True):
-    """The signature.json that translate.py writes. `inputs` may have further hints, kept for the gate alone."""
-
-    translator: str
-    framework: str
-    framework_version: str
-    converter: str
-    converter_version: str
-    model: str
-    loaded_by: str
-    untrusted_types: list[str]
-    inputs: list[dict[str, Any]]
-    outputs: list[dict[str, str]]
-    classes: list[str | int | float]
-
-
-class Facts(msgspec.Struct, frozen=True):
-    """The facts.json that the gate writes."""
-
-    ir: int
-    opset: dict[str, int]
-    operators: dict[str, int]
-    parameters: int
-    onnx: str
-    runtime: str
-    canonical_again: bool
-    test_data: str
-    test_rows: int
-
-
-def _converted(steps: _Steps, options: Options) -> tuple[Converted, str]:
-    """Convert and pass the gate. In float64, which scikit-learn computes in, unless asked; in float32 where the
-    converter or ONNX Runtime has no float64: never by a wider tolerance."""
-    if options.dtype:
-        converted = steps.convert(options, options.dtype)
-        steps.gate(options)
-        return converted, "asked for"
+def _converted(steps: _Steps, options: Options) -> tuple[certify.Converted, str]:
+    """Convert and pass the gate. Unless a dtype is asked for, in float64, which scikit-learn computes in; in float32
+    where the converter or ONNX Runtime has no float64: never by a wider tolerance."""
+    converted = steps.convert(options, options.dtype)
     try:
-        converted = steps.convert(options, "float64")
         steps.gate(options)
+    except Stopped:
+        raise
     except TranslationFailed as error:
+        if options.dtype or converted.dtype != "float64":
+            raise
         first = error
     else:
-        return converted, "the native model computes in float64"
+        return converted, converted.dtype_reason
     steps.attempt += 1
+    converted = steps.convert(options, "float32")
     try:
-        converted = steps.convert(options, "float32")
         steps.gate(options)
     except TranslationFailed as error:
         raise error from first
@@ -203,14 +178,14 @@ class _Steps:
         self.attempt = 1
         self.signature = self.options = self.converted = self.gated = self.answers = work
 
-    def convert(self, options: Options, dtype: str) -> Converted:
+    def convert(self, options: Options, dtype: str | None) -> certify.Converted:
         self.options = self._write("options.json", _options(self.native, options, dtype))
         out = self._run("convert", self.framework, "translate.py", {
             "model": (self.model, "model"), "file": self.native.file, "options": (self.options, "options.json"),
         })  # fmt: skip
         self.converted = self._take(out, "candidate.onnx", _MOST_ONNX)
         try:
-            converted = received.decode(out / "signature.json", _MOST_JSON, Converted)
+            converted = received.decode(out / "signature.json", _MOST_JSON, certify.Converted)
         except Invalid as error:
             raise TranslationFailed(f"the converter left no usable signature: {error}") from error
         document = msgspec.to_builtins(converted)
@@ -262,6 +237,12 @@ class _Steps:
         except Invalid as error:
             raise TranslationFailed(f"the comparison left no usable measures: {error}") from error
 
+    def ran(self) -> certify.Ran:
+        """What the certificate needs to know of the steps."""
+        facts = received.decode(self.gated / "facts.json", _MOST_JSON, certify.Facts)
+        environments = (self.framework.reference, self.verify.reference)
+        return certify.Ran(self.model, self.native.file, self.gated, facts, environments)
+
     def _run(
         self, step: str, environment: Prepared, program: str, arguments: Mapping[str, str | tuple[Path, str]]
     ) -> Path:
@@ -283,7 +264,7 @@ class _Steps:
             where = {"convert": "the converter", "gate": "the gate", "native": "the native run"}.get(step, step)
             if finished.status == "failed":
                 raise TranslationFailed(f"{where} refused the model: {said}" if step == "gate" else f"{where}: {said}")
-            raise TranslationFailed(f"{where} was stopped ({finished.status}): {finished.reason}")
+            raise Stopped(f"{where} was stopped ({finished.status}): {finished.reason}")
         return out
 
     def _take(self, out: Path, name: str, most: int) -> Path:
@@ -303,98 +284,10 @@ class _Steps:
         return path
 
 
-def _options(native: translators.Native, options: Options, dtype: str) -> dict[str, Any]:
+def _options(native: translators.Native, options: Options, dtype: str | None) -> dict[str, Any]:
     return {
         "opset": options.opset or native.translator.opset,
         "dtype": dtype,
         "rows": options.rows,
         "tolerances": msgspec.to_builtins(dict(options.tolerances)),
     }
-
-
-def _document(
-    steps: _Steps, options: Options, converted: Converted, reason: str, measured: agreement.Measured
-) -> certificate.Certificate:
-    facts = received.decode(steps.gated / "facts.json", _MOST_JSON, Facts)
-    verdict, reasons = agreement.judge(measured, options.most_affected)
-    if not facts.canonical_again:
-        verdict, reasons = "disagrees", ["the canonical form of the file is not stable: please report it", *reasons]
-    files = sorted(path for path in steps.model.rglob("*") if path.is_file())
-    onnx = hash_file(steps.gated / "model.onnx").digest
-    floats = [one["dtype"] for one in converted.inputs if str(one["dtype"]).startswith("float")]
-    return certificate.Certificate(
-        model=certificate.Native(
-            files=[_file(path, steps.model) for path in files],
-            file=steps.native.file,
-            kind=converted.model,
-            framework=converted.framework,
-            framework_version=converted.framework_version,
-            loaded_by=converted.loaded_by,
-            untrusted_types=converted.untrusted_types[:1000],
-        ),
-        onnx=certificate.Onnx(onnx.size, str(onnx), facts.ir, facts.opset, facts.operators, facts.parameters),
-        converter=certificate.Converter(
-            translator=converted.translator,
-            name=converted.converter,
-            version=converted.converter_version,
-            dtype=str(floats[0]) if floats else "none",
-            dtype_reason=reason if floats else "no input is floating",
-        ),
-        environments=certificate.Environments(
-            steps.framework.reference, steps.verify.reference, platform.machine(), facts.onnx, facts.runtime
-        ),
-        inputs=certificate.Inputs(
-            signature=[certificate.Input(i["name"], i["dtype"], i["shape"]) for i in converted.inputs],
-            digest=str(hash_file(steps.gated / "inputs.npz").digest),
-            test_data=facts.test_data,
-            test_rows=facts.test_rows,
-            answered=measured.answered,
-            native_refusals=measured.native_refusals,
-            onnx_failures=measured.onnx_failures,
-        ),
-        tolerances=dict(options.tolerances),
-        most_affected=options.most_affected,
-        outputs=measured.outputs,
-        class_agreement=agreement.bounds(measured),
-        verdict=verdict,
-        reasons=reasons,
-        limits=_limits(facts),
-    )
-
-
-def _limits(facts: Facts) -> list[str]:
-    limits = list(certificate.LIMITS)
-    if not facts.test_rows:
-        limits.append(certificate.GENERATED_ONLY)
-    if any(name.startswith("com.microsoft.") for name in facts.operators):
-        limits.append(certificate.RUNTIME_ONLY)
-    return limits
-
-
-def _file(path: Path, folder: Path) -> certificate.File:
-    digest = hash_file(path).digest
-    return certificate.File(str(path.relative_to(folder)), digest.size, str(digest))
-
-
-def _metadata(document: certificate.Certificate) -> dict[str, str | int | float]:
-    judged = [m for o in document.outputs for origin, m in o.by_origin.items() if origin in agreement.JUDGED]
-    fields: dict[str, str | int | float] = {
-        "format": "onnx",
-        "framework": document.model.framework,
-        "framework_version": document.model.framework_version,
-        "model_kind": document.model.kind[:200],
-        "opset": document.onnx.opset["ai.onnx"],
-        "ir": document.onnx.ir,
-        "parameters": document.onnx.parameters,
-        "converter": f"{document.converter.name} {document.converter.version}",
-        "input_dtype": document.converter.dtype,
-        "agreement": document.verdict,
-        "rows_compared": sum(a.both for o, a in document.inputs.answered.items() if o in agreement.JUDGED),
-        "max_absolute_difference": max((m.max_absolute for m in judged), default=0.0),
-        "test_data": "registered" if document.inputs.test_rows else "generated inputs only",
-    }
-    if document.class_agreement:
-        one = document.class_agreement[0]
-        fields["class_agreement"] = one.agreeing / one.rows
-        fields["class_agreement_lower_bound"] = one.lower_bound
-    return fields

@@ -68,10 +68,11 @@ def _opened(path: Path, most: int) -> Iterator[BinaryIO]:
         raise Invalid(f"{path.name} was not written") from error
     except OSError as error:
         raise Invalid(f"{path.name} can't be read: {error.strerror}") from error
-    with os.fdopen(handle, "rb") as file:
-        about = os.fstat(handle)
-        if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1:
-            raise Invalid(f"{path.name} is not a regular file of its own")
-        if about.st_size > most:
+    about = os.fstat(handle)
+    if not stat.S_ISREG(about.st_mode) or about.st_nlink != 1 or about.st_size > most:
+        os.close(handle)
+        if stat.S_ISREG(about.st_mode) and about.st_nlink == 1:
             raise Invalid(f"{path.name} has {about.st_size} bytes, over the limit of {most}")
+        raise Invalid(f"{path.name} is not a regular file of its own")
+    with os.fdopen(handle, "rb") as file:
         yield file
