@@ -34,6 +34,9 @@ test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over fa
 test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 	$(BIN)/python -m tests.faults --rounds 100
 
+openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
+	$(BIN)/python -m polyshare.openapi > docs/openapi.json
+
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	for extra in embedded dev bench; do \
 	  $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
@@ -59,6 +62,7 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 .make/node: .make/python package-lock.json
 	@echo "installing anvil, forge and solc"
 	@npm ci --no-audit --no-fund --loglevel=error
+	@for tool in anvil forge; do test -x node_modules/.bin/$$tool || { echo "npm has no $$tool for this machine ($$(uname -sm)): polyshare runs on Linux, x86-64 or arm64"; exit 1; }; done
 	@touch $@
 
 .make/bench: .make/python requirements/bench.txt
@@ -68,4 +72,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench lock test-simulation test-faults
+.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults
