@@ -334,6 +334,10 @@ def _accept(
 ) -> None:
     """Freeze a result with its salts; what follows only reads it."""
     manifest = Manifest.of(item.entry for item in results)
+    try:
+        provenance = sha256(rfc8785.dumps(body.run)).digest()
+    except rfc8785.CanonicalizationError as error:
+        raise Invalid(f"the run record has no canonical JSON form: {error}") from error
     fields = {
         **body.metadata,
         "outcome": body.outcome,
@@ -357,7 +361,7 @@ def _accept(
                 result_root=manifest.content_root,
                 result_metadata=Metadata.seal(fields, ports.random.bytes).to_json(),
                 run=body.run,
-                provenance=sha256(rfc8785.dumps(body.run)).digest(),
+                provenance=provenance,
             )
         )
         write_files(connection, asset.id, "result", results)
