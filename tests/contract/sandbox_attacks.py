@@ -45,7 +45,8 @@ class Ended:
 def denied(*lines: str) -> str:
     """A program in which each of these must raise."""
     tried = "\n".join(
-        f"try:\n    {line}\nexcept (OSError, AttributeError) as error: print(error)\nelse: raise SystemExit('line {number}')"
+        f"try:\n    {line}\nexcept (OSError, AttributeError) as error: print(error)\n"
+        f"else: raise SystemExit('line {number} went through')"
         for number, line in enumerate(lines)
     )
     return f"import os, socket, ctypes\n{tried}"
@@ -84,7 +85,7 @@ ATTACKS = {
         denied("open({secret!r}).read()", "os.listdir(os.path.dirname({secret!r}))", "open('/etc/shadow').read()")
         + "\nassert 'root' not in open('/etc/passwd').read() and '{token}' not in str(dict(os.environ))\n"
         "import glob\n"
-        "for name in glob.glob('/proc/*/environ') + glob.glob('/proc/*/cmdline'):\n"
+        "for name in glob.glob('/proc/*/environ'):\n"
         "    try: assert b'{token}' not in open(name, 'rb').read(), name\n"
         "    except OSError: pass\n"
         "pids = [n for n in os.listdir('/proc') if n.isdigit()]\n"

@@ -104,7 +104,7 @@ class Bubblewrap:
     @property
     def gaps(self) -> tuple[str, ...]:
         gaps = ["the kernel is shared with the host", "the host's /usr can be read"]
-        if Cgroup.available() is None:
+        if Cgroup.usable() is None:
             gaps.append(
                 "memory, processes and disk are sampled ten times a second, not capped, as no cgroup v2 is delegated; "
                 "kernel memory (sockets, pipes, page tables) is not counted"
@@ -171,11 +171,11 @@ class Bubblewrap:
                 return str(fd)
 
             arguments = [str(self.binary), "--info-fd", str(info_out), *self._arguments(run, mounts, uid, pass_on)]
-            tasks = run.limits.processes + (0 if uid else _own_tasks())
+            tasks = run.limits.most_tasks + (0 if uid else _own_tasks())
             prelude = [str(uid), str(run.limits.disk_bytes), str(tasks), HOME]
             arguments += ["--", interpreter, "-I", "-S", "-c", _INSIDE, *prelude, *command]
             cores = ",".join(map(str, sorted(run.cores)))
-            outside = [sys.executable, "-I", "-S", "-c", _OUTSIDE, "10", cores, group.entry, ",".join(map(str, fds))]
+            outside = [sys.executable, "-I", "-S", "-c", _OUTSIDE, "19", cores, group.entry, ",".join(map(str, fds))]
             process = subprocess.Popen(
                 [*outside, *arguments],
                 stdin=subprocess.DEVNULL,

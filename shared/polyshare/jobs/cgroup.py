@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -52,19 +53,35 @@ class Cgroup:
         return None
 
     @staticmethod
+    def usable() -> Path | None:
+        """What is available, if a process can really enter a group there; None if not."""
+        parent = Cgroup.available()
+        if parent is None:
+            return None
+        folder = parent / f"polyshare-{secrets.token_hex(8)}"
+        try:
+            folder.mkdir()
+            enter = ["sh", "-c", 'echo 0 > "$0"', str(folder / "cgroup.procs")]
+            entered = subprocess.run(enter, stderr=subprocess.DEVNULL, timeout=10, check=False).returncode == 0
+        except (OSError, subprocess.TimeoutExpired):
+            entered = False
+        _remove(folder)
+        return parent if entered else None
+
+    @staticmethod
     @contextmanager
     def make(limits: Limits, parent: Path | None = None) -> Iterator[Cgroup]:
         """A group with these limits, removed at the end; one that does nothing where none can be had."""
-        parent = parent or Cgroup.available()
+        parent = parent or Cgroup.usable()
         if parent is None:
             yield Cgroup(None)
             return
         folder = parent / f"polyshare-{secrets.token_hex(8)}"
         try:
             folder.mkdir()
-            # a little above what the supervisor allows, so that it is the one to tell the reason
+            # above what the supervisor allows, so that it is the one to tell the reason
             (folder / "memory.max").write_text(str(limits.memory_bytes + limits.memory_bytes // 8))
-            (folder / "pids.max").write_text(str(limits.processes + 8))
+            (folder / "pids.max").write_text(str(limits.most_tasks))
         except OSError:
             _remove(folder)
             yield Cgroup(None)

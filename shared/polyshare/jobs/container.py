@@ -84,6 +84,7 @@ def remove_leftovers(owner: str) -> None:
         if shutil.which(name):
             listed = _call((name,), "ps", "--all", "--quiet", "--filter", f"label={LABEL}={owner}")
             for container in listed.stdout.split() if listed.returncode == 0 else ():
+                _call((name,), "kill", container)  # rm alone gives it ten seconds to end by itself
                 _call((name,), "rm", "--force", container)
 
 
@@ -267,7 +268,7 @@ def _started(engine: Engine, limits: Limits, *, capped: bool) -> list[str]:
         arguments += ["--read-only-tmpfs=false", "--http-proxy=false"]
     if capped:
         memory = str(limits.memory_bytes + limits.memory_bytes // 8)  # above, so that the supervisor tells the reason
-        arguments += ["--pids-limit", str(limits.processes + 8), "--cpus", str(limits.cpus)]
+        arguments += ["--pids-limit", str(limits.most_tasks), "--cpus", str(limits.cpus)]
         arguments += ["--memory", memory, "--memory-swap", memory]
     return arguments
 

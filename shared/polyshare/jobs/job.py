@@ -40,6 +40,11 @@ class Limits:
             known[name] = value if name == "wall_seconds" else int(value)
         return cls(**known)  # type: ignore[arg-type]
 
+    @property
+    def most_tasks(self) -> int:
+        """Where the kernel refuses more: above the limit, so that sampling sees it passed and can tell the reason."""
+        return 2 * self.processes + 16
+
     def to_json(self) -> dict[str, float]:
         return {name: getattr(self, name) for name in self.__slots__}
 

@@ -94,7 +94,7 @@ def _over(
             "time",
             f"it ran longer than its limit of {limits.wall_seconds:.0f} s: give it less to do or a higher limit",
         )
-    if seen.tasks >= limits.processes:
+    if seen.tasks > limits.processes:
         return "processes", f"it had {seen.tasks} processes and threads; the limit is {limits.processes}"
     memory = seen.memory + shared_memory(first)
     if memory > limits.memory_bytes and seen.confirm() + shared_memory(first) > limits.memory_bytes:
