@@ -93,6 +93,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
     for attribute in node.attribute:
         if attribute.HasField("g"):
             made = {o for n in attribute.g.node for o in n.output} | {v.name for v in attribute.g.input}
+            made |= {t.name for t in attribute.g.initializer}
             names |= {name for n in attribute.g.node for name in _reads(n)} - made
     return names
 
