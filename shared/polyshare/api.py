@@ -397,7 +397,7 @@ class JobProgress(Request):
 
 class OutputPart(Request, kw_only=True):
     path: str
-    size: Annotated[int, Meta(ge=0)]
+    size: Annotated[int, Meta(ge=0, le=2**53)]
     part: Annotated[int, Meta(ge=1, le=10_000)] = 1
     sha256: Hex32
 

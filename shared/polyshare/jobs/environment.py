@@ -28,6 +28,10 @@ from polyshare.jobs.sandbox import ENVIRONMENT, PROGRAMS, Mount, Prepared, Wheel
 LOCK = "requirements.txt"
 _INSTALL_SECONDS = 1800
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
+_IMAGE = re.compile(  # the grammar of distribution/reference, of hosts and names in lower case
+    r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5}(?=/))?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
+    r"(@sha256:[0-9a-f]{64})?"
+)
 _PINNED = re.compile(r"(uv|oci):([^@]+)@sha256:([0-9a-f]{64})")
 
 
@@ -46,6 +50,8 @@ def resolve(reference: str) -> str:
         if pinned and reference != now:
             raise NotFound(f"{reference} is not what this installation has: it has {now}")
         return now
+    if not _IMAGE.fullmatch(rest):  # neither an option of the engine's, nor a file of this machine's
+        raise Invalid(f"{reference[:200]!r} does not name an image: write oci:registry/name:tag or …@sha256:<digest>")
     return reference if _PINNED.fullmatch(reference) else container.resolve(reference)
 
 
