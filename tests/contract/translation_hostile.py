@@ -17,6 +17,31 @@ def main() -> None:
 
         skops.io.dump({"model": Evil()}, path)
         return
+    if kind == "all":
+        check_all(path, sys.argv[3], json.loads(sys.argv[4]))
+        return
+    write(kind, path)
+
+
+def check_all(folder: Path, programs: str, said: dict[str, str]) -> None:
+    """The gate refuses every kind, each with its own sentence, in this one process."""
+    sys.path.insert(0, programs)
+    import gate
+    from admit import Refused
+
+    options = {"opset": None, "rows": 64}
+    for kind, sentence in said.items():
+        write(kind, folder)
+        signature = json.loads((folder / "signature.json").read_text())
+        answer = "accepted"
+        try:
+            gate.gate(folder / "candidate.onnx", signature, options, None, folder)
+        except Refused as error:
+            answer = str(error)
+        assert sentence in answer, f"{kind}: {answer}"
+
+
+def write(kind: str, path: Path) -> None:
     (path / "candidate.onnx").write_bytes(_onnx(kind))
     signature = {
         "translator": "sklearn", "framework": "scikit-learn", "framework_version": "1", "converter": "skl2onnx",

@@ -70,6 +70,9 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
             f"{type(model).__name__} became {len(converted.graph.output)} outputs where {len(outputs)} were expected: "
             "models with several targets are not translated yet"
         )
+    taken = {one["name"] for one in inputs} & {one["name"] for one in outputs}
+    if taken:
+        raise loading.Unsupported(f"the input {taken.pop()!r} has an output's name: rename that column and train again")
     for value, wanted in zip(converted.graph.output, outputs, strict=True):
         _rename_output(converted.graph, value.name, wanted["name"])
     mends.types(converted)

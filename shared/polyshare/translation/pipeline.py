@@ -104,7 +104,8 @@ def translate(
 ) -> Translated:
     """Translate the model in folder `model` and certify it; `work` is an empty folder for this alone.
 
-    `execute` runs a command in a sandbox, `prepare` readies the environment it names. Raises TranslationFailed, and
+    `execute` runs a command in a sandbox, `prepare` readies the environment it names. What is written here is read in
+    the sandbox by another uid, so the caller's umask is 022. Raises TranslationFailed, and
     Invalid if the folder holds no model that can be translated.
     """
     options = options or Options()
