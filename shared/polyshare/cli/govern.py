@@ -11,6 +11,7 @@ import click
 from polyshare.api import Grants
 from polyshare.assets import Visibility
 from polyshare.cli.output import Output, fields, following, table, when, with_json
+from polyshare.errors import Conflict
 
 
 @click.command()
@@ -83,7 +84,10 @@ def erase(out: Output, ref: str, yes: str | None) -> None:
     with out.client() as client:
         if yes is None:
             found = client.status(ref)
-            yes = click.prompt(f"This can't be undone. Write {found.id} to erase {ref}", err=True)
+            try:
+                yes = click.prompt(f"This can't be undone. Write {found.id} to erase {ref}", err=True)
+            except click.Abort as error:
+                raise Conflict(f"nothing was erased: give {found.id} when asked, or by --yes") from error
         answer = client.erase(ref, confirm=yes)
     out.answer(answer, lambda: click.echo(f"{click.style('erased', fg='red', bold=True)} {answer.id}"))
 

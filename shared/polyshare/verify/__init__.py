@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING
 
 from polyshare.errors import Mismatch, PolyshareError
 from polyshare.ports import AssetState, TrustRoot
+from polyshare.verify.found import Found as Found
 from polyshare.verify.found import look
 from polyshare.verify.report import Check as Check
 from polyshare.verify.report import Outcome as Outcome
@@ -51,6 +52,12 @@ def verify(
     found = look(path, client, progress)
     if found.document is None:
         return Report(str(path), tuple(found.checks))
+    return verify_document(found, profile, path=str(path), rpc=rpc)
+
+
+def verify_document(found: Found, profile: Profile, *, path: str = "", rpc: str | None = None) -> Report:
+    """The steps that need no file (2 to 10), after those in `found`; its document must be there."""
+    assert found.document is not None
     pinned = profile.trust_root()
     steps = Steps(found.document, list(found.checks), pinned, found.content_root)
     url = rpc or profile.rpc
@@ -60,7 +67,7 @@ def verify(
     if steps.block is not None:
         told = f"no block header with validators' seals was checked: what the ledger says is the word of {url}"
         steps.add("seals", Outcome.OPEN, told, needed=False)
-    return Report(str(path), tuple(steps.checks), found.document, steps.revoked, steps.block)
+    return Report(path, tuple(steps.checks), found.document, steps.revoked, steps.block)
 
 
 def _node(url: str | None, pinned: TrustRoot | None, stack: ExitStack) -> tuple[Read | None, str]:

@@ -75,8 +75,8 @@ class Steps:
             self.add("content", Outcome.FAILED, "the document's list of files does not hash to its content root")
         else:
             count = len(content.files)
-            what = f"the {count} files hash" if count != 1 else "the file hashes"
-            self.add("content", Outcome.ESTABLISHED, f"the list of {what} to content root {content.root[:16]}…")
+            what = f"{count} file{'s' * (count != 1)}"
+            self.add("content", Outcome.ESTABLISHED, f"the list of {what} hashes to content root {content.root[:16]}…")
 
     # 3
     def _claims(self, record: Record) -> None:
