@@ -244,13 +244,23 @@ class World:
         return answer
 
     def dataset(
-        self, contents: Mapping[str, bytes] | None = None, caller: Caller = ALICE, *, key: str | None = None, **more: Any
+        self,
+        contents: Mapping[str, bytes] | None = None,
+        caller: Caller = ALICE,
+        *,
+        key: str | None = None,
+        **more: Any,
     ) -> api.Registered:
         files = Files(contents or {"train/a.csv": b"1,2\n", "test/b.csv": b"3,4\n"})
         return self.register("register_dataset", "/", {"files": files.listed(), **more}, files, caller, key)
 
     def imported(
-        self, contents: Mapping[str, bytes] | None = None, caller: Caller = ALICE, *, key: str | None = None, **more: Any
+        self,
+        contents: Mapping[str, bytes] | None = None,
+        caller: Caller = ALICE,
+        *,
+        key: str | None = None,
+        **more: Any,
     ) -> api.Registered:
         files = Files(contents or {"model.bin": b"weights"})
         return self.register("register_model", "/imported", {"files": files.listed(), **more}, files, caller, key)

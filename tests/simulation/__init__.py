@@ -1,1 +1,1 @@
-"""Seeded simulation of the whole flow over ports that crash, fail, delay, duplicate and reorder, and lose the database."""
+"""Seeded simulation of the whole flow over ports that crash, fail, delay, duplicate and reorder."""

@@ -52,8 +52,10 @@ class Known:
             return {True}
         if True in answers:
             answers.add(False)
-        of = {v == Visibility.PUBLIC or (v == "organisation" and self.organisation in caller.organisations)
-              for v in self.visibility}
+        of = {
+            v == Visibility.PUBLIC or (v == "organisation" and self.organisation in caller.organisations)
+            for v in self.visibility
+        }
         return {a or b for a in answers for b in of}
 
 
@@ -229,9 +231,7 @@ class Client:
             return True
         return known is not None and True in known.may_read(self._caller)
 
-    def _note(
-        self, answer: Any, contents: Mapping[str, bytes], visibility: set[str], key: str | None = None
-    ) -> None:
+    def _note(self, answer: Any, contents: Mapping[str, bytes], visibility: set[str], key: str | None = None) -> None:
         if not isinstance(answer, Registered):
             return
         epoch = self._cluster.database.epoch
@@ -354,4 +354,3 @@ def actors(cluster: Cluster, told: Told) -> list[Callable[[], None]]:
     callers = (ALICE, BOB, CAROL, ADMIN)[: cluster.random.randint(1, 4)]
     clients = [Client(cluster, told, caller, number).run for number, caller in enumerate(callers)]
     return [*clients, Dropper(cluster, told).run]
-

@@ -22,7 +22,16 @@ from polyshare.jobs.job import Job
 from polyshare.operations.rebuild import rebuild
 from polyshare.ports import Signed
 from polyshare.store.memory import MemoryStore
-from tests.simulation.faults import Database, FaultyCatalogue, FaultyLedger, FaultyRunner, FaultyStore, Faults, Plan, SlowLedger
+from tests.simulation.faults import (
+    Database,
+    Faults,
+    FaultyCatalogue,
+    FaultyLedger,
+    FaultyRunner,
+    FaultyStore,
+    Plan,
+    SlowLedger,
+)
 from tests.simulation.scheduler import Life, Scheduler, Task
 from tests.world import ManualClock, SeededRandom, serve, settings_for, take_event
 

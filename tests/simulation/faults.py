@@ -135,11 +135,10 @@ class FaultyCatalogue(Catalogue):
     ) -> Iterator[sa.Connection]:
         faults = self._faults
         faults.before(f"{what}")
-        with self._database.held():
-            with begin() as connection:
-                yield connection
-                if what == "transaction":
-                    faults.before("commit", most=1.0)
+        with self._database.held(), begin() as connection:
+            yield connection
+            if what == "transaction":
+                faults.before("commit", most=1.0)
         if what == "transaction":
             faults.after("commit")
 

@@ -100,5 +100,3 @@ def _rebuild(cluster: Cluster) -> list[str]:
             if after[asset][name] != value:
                 problems.append(f"rebuild: {name} of {asset} was {value}, is {after[asset][name]}")
     return problems
-
-

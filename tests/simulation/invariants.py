@@ -1,4 +1,4 @@
-"""What must hold of every history once it is quiet: of the catalogue, the journal, the store and the ledger together."""
+"""What must hold of every history once it is quiet, of the catalogue, journal, store and ledger together."""
 
 from __future__ import annotations
 
@@ -322,7 +322,7 @@ class Checked:
             made = [r for r in self.rows.values() if r.owner == "inbox:acme" and r.name == name]
             refused = [d for d in self.drops if d.prefix == drop.prefix and not d.asset]
             good = [row for row in made if row.state == State.REGISTERED]
-            if len(made) + len(refused) != 1 and not self.was_lost:
+            if len(made) + len(refused) != 1 and not self.was_lost and not drop.was_changed:
                 yield f"{drop.prefix} became {len(made)} datasets and {len(refused)} refusals"
             if drop.is_good and not drop.was_changed and len(good) != 1:
                 yield f"{drop.prefix} became {len(good)} registered datasets: {[(r.state, r.reason) for r in made]}"
@@ -343,16 +343,20 @@ class Checked:
             if len(alive) > 1:
                 yield f"{model} has {len(alive)} translations that are the same"
         tried = {stage.asset for stage in self.stages if stage.stage in ("not translated", "translation registered")}
+        tried |= set(of_model)
         for row in self.registered.values():
-            if row.kind == Kind.MODEL and row.state == State.TRAINED and (row.request or {}).get("translate"):
-                if row.id not in of_model and row.id not in tried:
-                    yield f"{row.id} is trained, and was not translated"
+            wanted = row.kind == Kind.MODEL and (row.request or {}).get("translate")
+            if wanted and row.state == State.TRAINED and row.id not in tried:
+                yield f"{row.id} is trained, and was not translated"
 
 
 def essence(cluster: Cluster) -> dict[str, Mapping[str, Any]]:
     """What a rebuild must bring back, by asset."""
-    kept = [c for c in assets.c if c.name not in ("fields", "anchored", "result_anchored", "revocation_anchored",
-                                                   "journalled")]
+    kept = [
+        c
+        for c in assets.c
+        if c.name not in ("fields", "anchored", "result_anchored", "revocation_anchored", "journalled")
+    ]
     found: dict[str, dict[str, Any]] = {}
     with cluster.database.catalogue.reading() as connection:
         for row in connection.execute(sa.select(*kept).where(assets.c.record.is_not(None))):
@@ -382,5 +386,3 @@ def _digest_of(change: Mapping[str, Any]) -> bytes:
         Metadata.from_json(change["metadata"]).root,
         bytes.fromhex(change["provenance"]),
     )
-
-

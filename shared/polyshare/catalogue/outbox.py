@@ -55,10 +55,11 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
                 outbox.update().where(outbox.c.row == row.row).values(due=now + wait, attempts=row.attempts + 1)
             )
     sent = [Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at) for row in rows]
-    taken = [row.row for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]
+    # By id: numbers of rows are used again, and a slow sender must not delete another event under an old number.
+    taken = [row.id for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]
     if taken:
         with ports.catalogue.transaction() as connection:
-            connection.execute(outbox.delete().where(outbox.c.row.in_(taken)))
+            connection.execute(outbox.delete().where(outbox.c.id.in_(taken)))
     return len(taken)
 
 

@@ -235,7 +235,8 @@ inbox_drops = sa.Table(
     "inbox_drops",  # datasets dropped in the inbox bucket that became an ingest
     metadata,
     sa.Column("prefix", sa.Text, primary_key=True),  # <org>/<name>/
-    sa.Column("etag", sa.String(255), primary_key=True),  # of its dataset.json
+    sa.Column("etag", sa.String(255), primary_key=True),  # of its dataset.json, with when that was put
+    sa.Column("listing", sa.String(64), nullable=False),  # digest of all its objects' keys and etags
     sa.Column("asset", Id, nullable=False),
     sa.Column("problem", sa.Text),
 )

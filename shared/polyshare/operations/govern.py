@@ -11,11 +11,12 @@ from polyshare.api import Audited, AuditLog, Erase, Grant, Grants, Revoke, SetVi
 from polyshare.assets import Caller, Kind, Role, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
-from polyshare.catalogue.tables import assets, audit, files, grants, jobs, stages, writes
+from polyshare.catalogue.tables import assets, audit, files, grants, inbox_drops, jobs, parents, stages, writes
 from polyshare.errors import Conflict, Erased, Invalid
 from polyshare.ledger.record import revocation_digest
 from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, find_to_govern, note, organisation_of
+from polyshare.operations.register import drop_document
 from polyshare.operations.uploads import parts_key
 from polyshare.ports import Bucket
 
@@ -141,8 +142,11 @@ def finish_erasing(ports: Ports, asset: str) -> None:
         row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         mine = sa.select(files.c.key).where(files.c.asset == asset)
         keys = set(connection.scalars(mine))
-        others = sa.select(files.c.key).where(files.c.key.in_(mine), files.c.asset != asset)
-        unused = keys - set(connection.scalars(others))
+        others = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset)
+        unused = keys - set(connection.scalars(others.where(files.c.key.in_(mine), assets.c.erased.is_(None))))
+        linked = connection.execute(sa.select(parents).where(parents.c.asset == asset).order_by(parents.c.position))
+        above = [{"parent": link.parent, "role": link.role} for link in linked]
+        dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == asset)).first()
     ports.store().delete(Bucket.BLOBS, [name for key in sorted(unused) for name in (key, parts_key(key))])
     journal.bury(
         ports,
@@ -159,8 +163,9 @@ def finish_erasing(ports: Ports, asset: str) -> None:
             "created": row.created,
             "record": row.record.hex(),
             "address": row.address,
-            "parents": [],
+            "parents": above,  # the ledger has them too
             "files": [],
+            "drop": drop_document(dropped),  # or its files in the inbox would become a dataset again
             "erased": row.erased,
             "outcome": row.outcome,
             "revoked": row.revoked,

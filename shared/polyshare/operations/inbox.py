@@ -8,6 +8,7 @@ it is written beside it, as `polyshare.status.json`. A notification is only a hi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from hashlib import sha256
 from typing import Any
 from urllib.parse import unquote_plus
 
@@ -20,7 +21,7 @@ from polyshare.assets import Kind, State, Visibility, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.tables import assets, inbox_drops, jobs, stages
-from polyshare.errors import Invalid, PolyshareError
+from polyshare.errors import Invalid, NotFound, PolyshareError, Unavailable
 from polyshare.manifest import MOST_FILES, check_path
 from polyshare.operations.register import check_metadata
 from polyshare.ports import Bucket, Listed
@@ -41,11 +42,11 @@ def look(ports: Ports, prefix: str = "") -> int:
     """Begin an ingest for each complete dataset below `prefix` that has none yet. Returns how many."""
     begun = 0
     for folder, marker, objects in _folders(ports, prefix):
+        if any(item.modified > marker.modified for item in objects):
+            _tell_to_wait(ports, folder)
+            continue
         with ports.catalogue.reading() as connection:
-            known = sa.select(inbox_drops.c.asset).where(
-                inbox_drops.c.prefix == folder, inbox_drops.c.etag == marker.etag
-            )
-            if connection.execute(known).first() is not None:
+            if _is_known(connection, folder, marker, objects):
                 continue
         begun += _begin(ports, folder, marker, objects)
     return begun
@@ -92,16 +93,19 @@ def _begin(ports: Ports, folder: str, marker: Listed, objects: list[Listed]) -> 
             raise Invalid(f"{folder} has no files beside {MARKER}")
         if len(listed) > MOST_FILES:
             raise Invalid(f"{folder} has more than {MOST_FILES} files")
+    except Unavailable:
+        raise
     except PolyshareError as error:
         with ports.catalogue.transaction() as connection:
+            if _is_known(connection, folder, marker, objects):
+                return 0
             connection.execute(
-                inbox_drops.insert().values(prefix=folder, etag=marker.etag, asset="", problem=error.message)
+                inbox_drops.insert().values(asset="", problem=error.message, **_named(folder, marker, objects))
             )
         _write_status(ports, folder, {"state": "refused", "reason": error.message})
         return 0
     with ports.catalogue.transaction() as connection:
-        known = sa.select(inbox_drops.c.asset).where(inbox_drops.c.prefix == folder, inbox_drops.c.etag == marker.etag)
-        if connection.execute(known).first() is not None:
+        if _is_known(connection, folder, marker, objects):
             return 0
         asset = ports.new_id()
         connection.execute(
@@ -123,10 +127,35 @@ def _begin(ports: Ports, folder: str, marker: Listed, objects: list[Listed]) -> 
             )
         )
         connection.execute(stages.insert().values(asset=asset, stage=State.UPLOADING, at=now, detail=folder))
-        connection.execute(inbox_drops.insert().values(prefix=folder, etag=marker.etag, asset=asset))
+        connection.execute(inbox_drops.insert().values(asset=asset, **_named(folder, marker, objects)))
         outbox.append(connection, events.JOB_READY, subject=asset, ports=ports)
     _write_status(ports, folder, {"id": asset, "state": "ingesting"})
     return 1
+
+
+def _named(folder: str, marker: Listed, objects: list[Listed]) -> dict[str, str]:
+    """What a drop is known by: the marker as it was put this time, and the listing that it completed."""
+    listed = msgspec.json.encode([(item.key, item.etag) for item in [marker, *objects]])
+    return {"prefix": folder, "etag": f"{marker.etag}@{marker.modified}", "listing": sha256(listed).hexdigest()}
+
+
+def _is_known(connection: sa.Connection, folder: str, marker: Listed, objects: list[Listed]) -> bool:
+    """Whether this drop came to something: the same marker, or the same files with a marker put once more."""
+    named = _named(folder, marker, objects)
+    same = sa.or_(inbox_drops.c.etag == named["etag"], inbox_drops.c.listing == named["listing"])
+    known = sa.select(inbox_drops.c.asset).where(inbox_drops.c.prefix == folder, same)
+    return connection.execute(known.limit(1)).first() is not None
+
+
+def _tell_to_wait(ports: Ports, folder: str) -> None:
+    """The next version is being put, its marker comes last. Who put the marker first learns it here."""
+    status = {"state": "waiting", "reason": f"files were put after {MARKER}: put it again when all are there"}
+    try:
+        if ports.store().get(Bucket.INBOX, folder + STATUS) == msgspec.json.encode(status):
+            return
+    except NotFound:
+        pass
+    _write_status(ports, folder, status)
 
 
 def _read(ports: Ports, marker: Listed) -> Drop:

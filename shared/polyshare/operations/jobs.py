@@ -21,7 +21,7 @@ from polyshare.assets import Kind, State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.tables import assets, files, jobs, parents, stages, writes
-from polyshare.errors import Conflict, Forbidden, Invalid, Unauthenticated
+from polyshare.errors import Conflict, Erased, Forbidden, Invalid, Unauthenticated
 from polyshare.hashing import Digest, part_count
 from polyshare.jobs.job import Job
 from polyshare.jobs.record import dependencies_on
@@ -58,29 +58,32 @@ def start(ports: Ports, job: str, *, retry: bool = False) -> bool:
         row = connection.execute(sa.select(jobs).where(jobs.c.id == job)).one()
         if row.state != "waiting" and not (retry and row.state in ("queued", "running", "publishing")):
             return False
+        if row.completion is not None:
+            return False
         asset = connection.execute(sa.select(assets).where(assets.c.id == row.asset)).one()
         if not _may_start(connection, row, asset):
             return False
-        limits = (asset.request or {}).get("limits", {})
-        deadline = now + _QUEUE_SECONDS + float(limits.get("wall_seconds", ports.settings.job_seconds)) * 3
-        connection.execute(
-            jobs.update()
-            .where(jobs.c.id == job)
-            .values(
-                state="queued",
-                attempt=row.attempt + 1,
-                token_hash=sha256(token.encode()).digest(),
-                deadline=deadline,
-                heard=now,
+        gone = _erased_parent(connection, asset)
+        if gone is None:
+            deadline = now + _QUEUE_SECONDS + _most_seconds(ports, asset) * 3
+            connection.execute(
+                jobs.update()
+                .where(jobs.c.id == job)
+                .values(
+                    state="queued",
+                    attempt=row.attempt + 1,
+                    token_hash=sha256(token.encode()).digest(),
+                    deadline=deadline,
+                    heard=now,
+                )
             )
-        )
-        if asset.state in (State.RUNNING, State.PUBLISHING):
-            connection.execute(assets.update().where(assets.c.id == asset.id).values(state=State.QUEUED))
-        connection.execute(
-            stages.insert().values(
-                asset=asset.id, stage="queued", at=now, detail=f"attempt {row.attempt + 1}" if row.attempt else None
-            )
-        )
+            if asset.state in (State.RUNNING, State.PUBLISHING):
+                connection.execute(assets.update().where(assets.c.id == asset.id).values(state=State.QUEUED))
+            again = f"attempt {row.attempt + 1}" if row.attempt else None
+            connection.execute(stages.insert().values(asset=asset.id, stage="queued", at=now, detail=again))
+    if gone is not None:
+        fail(ports, job, f"{gone} was erased before the job could run")
+        return False
     environment = (asset.request or {}).get("environment", "")
     ports.runner().submit(
         Job(
@@ -303,6 +306,7 @@ def _accept_failure(ports: Ports, row: sa.Row[Any], asset: Asset, body: Complete
     reason = body.reason.strip() or "the job gave no reason"
     if row.action == "ingest":
         with ports.catalogue.transaction() as connection:
+            _still_running(connection, row, body)
             connection.execute(assets.update().where(assets.c.id == asset.id).values(state=State.FAILED, reason=reason))
             now = ports.clock.now()
             connection.execute(stages.insert().values(asset=asset.id, stage=State.FAILED, at=now, detail=reason))
@@ -316,9 +320,19 @@ def _accept_ingest(ports: Ports, row: sa.Row[Any], asset: Asset, body: CompleteJ
     listed = {item["path"] for item in row.inbox}
     if {file.path for file in body.files} != listed:
         raise Invalid("the ingested files are not those that were listed")
-    freeze(ports, asset.id, _collected(ports, row, asset, body.files), {})
-    with ports.catalogue.transaction() as connection:
+
+    def accept(connection: sa.Connection) -> None:
+        _still_running(connection, row, body)
         connection.execute(jobs.update().where(jobs.c.id == row.id).values(completion=digest))
+
+    freeze(ports, asset.id, _collected(ports, row, asset, body.files), {}, accept)
+
+
+def _still_running(connection: sa.Connection, row: sa.Row[Any], body: CompleteJob) -> None:
+    """In the transaction that accepts a completion: raises Conflict if another was, or another attempt began."""
+    current = connection.execute(sa.select(jobs).where(jobs.c.id == row.id)).one()
+    if current.completion is not None or current.attempt != body.attempt:
+        raise Conflict(f"attempt {body.attempt} of job {row.id} is not the running one")
 
 
 def _accept(
@@ -346,9 +360,7 @@ def _accept(
         **({"reason": reason} if reason else {}),
     }
     with ports.catalogue.transaction() as connection:
-        current = connection.execute(sa.select(jobs).where(jobs.c.id == row.id)).one()
-        if current.completion is not None or current.attempt != body.attempt:
-            raise Conflict(f"attempt {body.attempt} of job {row.id} is not the running one")
+        _still_running(connection, row, body)
         connection.execute(jobs.update().where(jobs.c.id == row.id).values(completion=digest, state="publishing"))
         connection.execute(
             assets.update()
@@ -394,7 +406,7 @@ def _check_inputs(ports: Ports, row: sa.Row[Any], asset: Asset, run: Mapping[str
 def _may_start(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> bool:
     if row.action == "ingest":
         return bool(asset.state == State.UPLOADING)
-    if asset.erased is not None or asset.state in (State.UPLOADING, State.REGISTERING):
+    if asset.erased is not None or asset.state not in (State.QUEUED, State.RUNNING, State.PUBLISHING):
         return False
     above = connection.execute(
         sa.select(assets.c.anchored, assets.c.result_anchored, assets.c.kind)
@@ -407,14 +419,28 @@ def _may_start(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> boo
     )
 
 
+def _most_seconds(ports: Ports, asset: Asset) -> float:
+    return float((asset.request or {}).get("limits", {}).get("wall_seconds", ports.settings.job_seconds))
+
+
+def _erased_parent(connection: sa.Connection, asset: Asset) -> str | None:
+    query = sa.select(assets.c.id).join(parents, parents.c.parent == assets.c.id)
+    return connection.scalar(query.where(parents.c.asset == asset.id, assets.c.erased.is_not(None)))
+
+
 def _channels(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> dict[str, list[dict[str, Any]]]:
-    """Channel → its files. A dataset's sub-folders train/ and test/ are its channels; without them all is train."""
+    """Channel → its files. A dataset's sub-folders train/ and test/ are its channels; without them all is train.
+
+    Raises Erased if an input was erased meanwhile: what is left is not what was asked for.
+    """
     if row.action == "ingest":
         return {"inbox": list(row.inbox)}
     channels: dict[str, list[dict[str, Any]]] = {}
     linked = connection.execute(sa.select(parents).where(parents.c.asset == asset.id)).all()
     for link in linked:
         parent = connection.execute(sa.select(assets).where(assets.c.id == link.parent)).one()
+        if parent.erased is not None:
+            raise Erased(f"{parent.id}, an input of this job, was erased")
         if link.role == "dataset":
             items = _items(connection, parent.id, "content")
             heads = {item["path"].split("/")[0] for item in items if "/" in item["path"]}

@@ -27,9 +27,17 @@ def register(ports: Ports, asset: str, document: Mapping[str, Any]) -> None:
 
 
 def append(connection: sa.Connection, ports: Ports, asset: str, change: str, document: Mapping[str, Any]) -> None:
-    """Write a change of an asset. In the transaction of the change, so that the numbers are in order."""
-    number = connection.scalar(sa.select(assets.c.journalled).where(assets.c.id == asset)) or 0
-    connection.execute(assets.update().where(assets.c.id == asset).values(journalled=number + 1))
+    """Write a change of an asset. In the transaction of the change, so that the numbers are in order.
+
+    Changes that were written and never committed have numbers too: what is acknowledged later comes after them.
+    """
+    mine = assets.c.id == asset
+    connection.execute(assets.update().where(mine).values(journalled=assets.c.journalled + 1))  # locks the row
+    number = (connection.scalar(sa.select(assets.c.journalled).where(mine)) or 1) - 1
+    prefix = f"{asset}/change-"
+    for item in ports.store().list(Bucket.JOURNAL, prefix, after=f"{prefix}{number:06}"):
+        number = max(number, int(item.key.removeprefix(prefix)[:6]) + 1)
+    connection.execute(assets.update().where(mine).values(journalled=number + 1))
     key = f"{asset}/change-{number:06}-{ports.random.bytes(4).hex()}"
     body = {"change": change, "at": ports.clock.now(), **document}
     ports.store().put(Bucket.JOURNAL, key, _encode(body), if_absent=True)

@@ -139,10 +139,9 @@ def translate(ports: Ports, caller: Caller, body: Translate) -> tuple[Registered
         request,
         job="translate",
         fields={"format": "onnx", "opset": opset, "environment": environment},
+        once=f"translate:{model.id}:{environment}:{opset}:{len(over)}",  # two who ask at once get one asset
     )
-    # Two requests at once declare the same thing under the same key, so one asset comes of them.
-    key = f"translate:{model.id}:{environment}:{opset}:{len(over)}"
-    return declare(ports, caller, declaration, key), True
+    return declare(ports, caller, declaration, None), True
 
 
 def translate_trained(ports: Ports, event: events.Event) -> None:
@@ -153,8 +152,7 @@ def translate_trained(ports: Ports, event: events.Event) -> None:
             return
         if model.erased is not None or not (model.request or {}).get("translate"):
             return
-        tried = sa.select(stages.c.row).where(stages.c.asset == model.id, stages.c.stage.in_(_TRANSLATION_STAGES))
-        if connection.execute(tried).first() is not None:
+        if was_translated(connection, model.id):
             return
     caller = Caller(model.owner, {model.organisation: Role.PUBLISHER})
     try:
@@ -163,10 +161,23 @@ def translate_trained(ports: Ports, event: events.Event) -> None:
     except (Invalid, Conflict, Erased) as error:
         stage, detail = "not translated", error.message
     with ports.catalogue.transaction() as connection:
-        connection.execute(stages.insert().values(asset=model.id, stage=stage, at=ports.clock.now(), detail=detail))
+        if not _is_told(connection, model.id):
+            connection.execute(stages.insert().values(asset=model.id, stage=stage, at=ports.clock.now(), detail=detail))
 
 
-_TRANSLATION_STAGES = ("translation registered", "not translated")
+def was_translated(connection: sa.Connection, model: str) -> bool:
+    """Whether a model has a translation, of whatever end, or was found to have none."""
+    registered = sa.select(assets.c.id).join(parents, parents.c.asset == assets.c.id)
+    registered = registered.where(parents.c.parent == model, assets.c.kind == Kind.TRANSLATION)
+    first = connection.execute(registered.where(assets.c.record.is_not(None)).limit(1)).first()
+    return first is not None or _is_told(connection, model)
+
+
+def _is_told(connection: sa.Connection, model: str) -> bool:
+    told = sa.select(stages.c.row).where(
+        stages.c.asset == model, stages.c.stage.in_(("translation registered", "not translated"))
+    )
+    return connection.execute(told.limit(1)).first() is not None
 
 
 def _content(manifest: Manifest) -> Manifest:

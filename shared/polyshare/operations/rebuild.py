@@ -24,6 +24,7 @@ from polyshare.metadata import Metadata
 from polyshare.operations import journal
 from polyshare.operations.govern import queue_revocation
 from polyshare.operations.jobs import ledger_result, queue_result
+from polyshare.operations.models import was_translated
 from polyshare.operations.register import queue_registration
 from polyshare.ports import AssetState
 
@@ -55,7 +56,19 @@ def rebuild(ports: Ports) -> Rebuilt:
         count += 1
         anchored += row.anchored is not None
         requeued += again
+    _translate_again(ports)
     return Rebuilt(count, anchored, requeued, rerun)
+
+
+def _translate_again(ports: Ports) -> None:
+    """A trained model whose event was lost with the database is still to be translated."""
+    with ports.catalogue.transaction() as connection:
+        trained = connection.execute(
+            sa.select(assets).where(assets.c.kind == Kind.MODEL, assets.c.result_anchored.is_not(None))
+        ).all()
+        for row in trained:
+            if row.erased is None and not was_translated(connection, row.id):
+                outbox.append(connection, events.RESULT_ANCHORED, subject=row.id, ports=ports)
 
 
 def _restore(

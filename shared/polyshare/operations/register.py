@@ -8,7 +8,7 @@ A crash between leaves a state that `confirm`, repeated by the client or by `swe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
@@ -46,6 +46,7 @@ class Declaration:
     request: Mapping[str, Any] | None = None  # of a job
     job: str | None = None  # action that follows
     fields: Mapping[str, Any] = field(default_factory=dict)  # further metadata
+    once: str | None = None  # what the registry has one of, whoever asks for it
 
 
 def manifest_of(listed: Sequence[File]) -> Manifest:
@@ -64,8 +65,9 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
     check_metadata(registration.metadata)
     asked = _fingerprint(declaration, organisation)
     now = ports.clock.now()
+    subject, key = ("", declaration.once) if declaration.once else (caller.subject, key)
     with ports.catalogue.transaction() as connection:
-        asset = _begun(connection, caller, key, asked) if key else None
+        asset = _begun(connection, subject, key, asked) if key else None
         if asset is None:
             asset = ports.new_id()
             connection.execute(
@@ -94,7 +96,7 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
             connection.execute(stages.insert().values(asset=asset, stage=State.UPLOADING, at=now))
             if key:
                 connection.execute(
-                    idempotency.insert().values(subject=caller.subject, key=key, request=asked, asset=asset, at=now)
+                    idempotency.insert().values(subject=subject, key=key, request=asked, asset=asset, at=now)
                 )
     return progress(ports, asset)
 
@@ -137,8 +139,14 @@ def confirm(ports: Ports, asset: str) -> Registered:
     return registered(row)
 
 
-def freeze(ports: Ports, asset: str, stored: Sequence[Stored], reused: Mapping[str, str]) -> Asset:
-    """Fix the record, and so the contract's address. Nothing in it is computed later."""
+def freeze(
+    ports: Ports,
+    asset: str,
+    stored: Sequence[Stored],
+    reused: Mapping[str, str],
+    also: Callable[[sa.Connection], None] = lambda connection: None,
+) -> Asset:
+    """Fix the record, and so the contract's address. Nothing in it is computed later. `also`: in its transaction."""
     for _ in range(20):  # two registrations of one name at once: the second takes the next version
         try:
             with ports.catalogue.transaction() as connection:
@@ -151,6 +159,7 @@ def freeze(ports: Ports, asset: str, stored: Sequence[Stored], reused: Mapping[s
                 part = "source" if row.request is not None else "content"
                 write_files(connection, asset, part, stored)
                 close(connection, asset)
+                also(connection)
                 return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         except IntegrityError:
             continue
@@ -158,9 +167,15 @@ def freeze(ports: Ports, asset: str, stored: Sequence[Stored], reused: Mapping[s
 
 
 def acknowledge(ports: Ports, row: Asset) -> Asset:
-    """Write the journal, then commit the registration with its ledger write, its job and its event."""
+    """Write the journal, then commit the registration with its ledger write, its job and its event.
+
+    The version before goes first: were it lost with the database, the ledger would wait for it for ever.
+    """
     with ports.catalogue.reading() as connection:
         document = registration_document(connection, row)
+        before = connection.execute(sa.select(assets).where(assets.c.id == row.supersedes)).first()
+    if before is not None and before.state == State.REGISTERING:
+        acknowledge(ports, before)
     journal.register(ports, row.id, document)
     with ports.catalogue.transaction() as connection:
         now = ports.clock.now()
@@ -217,8 +232,15 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
         "job": action if row.request is not None else None,
         "parents": [{"parent": r.parent, "role": r.role} for r in linked],
         "files": files_document(held),
-        "drop": {"prefix": dropped.prefix, "etag": dropped.etag} if dropped is not None else None,
+        "drop": drop_document(dropped),
     }
+
+
+def drop_document(dropped: sa.Row[Any] | None) -> dict[str, str] | None:
+    """What the journal keeps of the inbox drop that an asset came from."""
+    if dropped is None:
+        return None
+    return {"prefix": dropped.prefix, "etag": dropped.etag, "listing": dropped.listing}
 
 
 def files_document(rows: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
@@ -335,10 +357,9 @@ def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, st
         raise Conflict(f"bytes that {asset} was to share were erased meanwhile: begin again with a new upload")
 
 
-def _begun(connection: sa.Connection, caller: Caller, key: str, asked: bytes) -> str | None:
-    row = connection.execute(
-        sa.select(idempotency).where(idempotency.c.subject == caller.subject, idempotency.c.key == key)
-    ).first()
+def _begun(connection: sa.Connection, subject: str, key: str, asked: bytes) -> str | None:
+    mine = (idempotency.c.subject == subject) & (idempotency.c.key == key)
+    row = connection.execute(sa.select(idempotency).where(mine)).first()
     if row is None:
         return None
     if row.request != asked:
@@ -348,9 +369,7 @@ def _begun(connection: sa.Connection, caller: Caller, key: str, asked: bytes) ->
     if state is None or (
         state == State.UPLOADING and closed is not False
     ):  # it expired; begin again under the same key
-        connection.execute(
-            idempotency.delete().where(idempotency.c.subject == caller.subject, idempotency.c.key == key)
-        )
+        connection.execute(idempotency.delete().where(mine))
         return None
     return str(row.asset)
 

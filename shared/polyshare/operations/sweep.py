@@ -147,6 +147,7 @@ def _drop_expired_uploads(ports: Ports) -> None:
             if connection.scalar(sa.select(assets.c.state).where(assets.c.id == row.id)) != State.UPLOADING:
                 return
             connection.execute(uploads.update().where(uploads.c.id == row.id).values(closed=True))
+            connection.execute(jobs.update().where(jobs.c.asset == row.id).values(state="failed"))
             connection.execute(
                 assets.update()
                 .where(assets.c.id == row.id)
