@@ -1,7 +1,7 @@
 """The runner's fake: real protocol and real bytes, in memory, one job at a time when it is told to.
 
 Training is a hash of what it was given, so the same inputs give the same outputs and others give others. A parameter
-`fail` makes it fail with that reason, `framework` is what it says it trained with. An exception of the line passes through and leaves the job in the queue, as a
+`fail` makes it fail with that reason. An exception of the line passes through and leaves the job in the queue, as a
 crash would.
 """
 
@@ -95,7 +95,7 @@ class FakeRunner:
             outputs = perform(job.action, record.parameters, inputs)
         except PolyshareError as error:
             reason = error.message
-        entries = [_entry(path, data) for path, data in sorted(outputs.items(), key=lambda item: item[0].encode())]
+        entries = [entry_of(path, data) for path, data in sorted(outputs.items(), key=lambda item: item[0].encode())]
         for entry in entries:
             if not self._publish(job, entry, outputs[entry.path]):
                 return
@@ -128,7 +128,7 @@ class FakeRunner:
                     raise Conflict(f"object changed while it was read: {item['path']}")
                 if "digest" in item:
                     entry = Entry.from_json({key: item.get(key) for key in ("path", "size", "digest", "parts")})
-                    if _entry(entry.path, data) != entry:
+                    if entry_of(entry.path, data) != entry:
                         raise Mismatch(f"input {name} is not what was registered")
                     record.inputs.append((channel, entry))
                 found[name] = data
@@ -171,7 +171,8 @@ def perform(action: str, parameters: Mapping[str, Any], inputs: Mapping[str, byt
     return {"model.onnx": b"onnx" + state.digest(), "certificate.json": b'{"verdict":"agrees"}'}
 
 
-def _entry(path: str, data: bytes) -> Entry:
+def entry_of(path: str, data: bytes) -> Entry:
+    """The manifest entry of bytes held in memory."""
     parts = []
     for part in range(1, part_count(len(data)) + 1):
         start, length = part_range(len(data), part)

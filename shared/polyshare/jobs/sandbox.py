@@ -76,7 +76,7 @@ class Finished:
     exit_code: int | None
     seconds: float
     cpu_seconds: float
-    peak_memory: int  # bytes, as sampled
+    peak_memory: int  # bytes, as sampled; a page that processes share counts for each
 
 
 def never() -> bool:

@@ -14,7 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from polyshare.hashing import part_count
-from polyshare.jobs.fake import _entry as entry_of
+from polyshare.jobs.fake import entry_of
 from polyshare.jobs.job import Action, Job
 
 

@@ -183,3 +183,36 @@ def test_nothing_of_a_run_is_left_beside_its_folders(platform: Platform, client:
     job = platform.add("train", {"train": {"d": b"1"}, "code": {"train.py": b"pass"}}, environment=sklearn())
     perform(job, client, place)
     assert sorted(p.name for p in Path(place.work, "log").iterdir()) == ["run.log"]
+
+
+@pytest.mark.slow
+def test_a_trained_model_is_translated_with_its_certificate(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    training = platform.add("train", {"train": {"d.csv": CSV}}, environment=sklearn())
+    perform(training, client, another(place, "training"))
+    asked = {"opset": None, "verifier": environment.resolve("uv:verify")}
+    channels = {"model": platform.result(training), "test": {"t.csv": CSV}}
+    job = platform.add(
+        "translate", channels, environment=environment.resolve("uv:translator-sklearn"), translate=asked, wall=300
+    )
+    perform(job, client, another(place, "translation"))
+    completion = platform.completions[job.id]
+    assert completion["outcome"] == "translated", completion["reason"]
+    assert platform.result(job).keys() == {"model.onnx", "certificate.json"}
+    wheels = {
+        wheel["name"] for wheel in completion["run"]["predicate"]["buildDefinition"]["internalParameters"]["wheels"]
+    }
+    assert {"skl2onnx", "onnxruntime"} <= wheels
+
+
+def test_what_is_no_model_fails_its_translation_with_the_reason(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    job = platform.add(
+        "translate", {"model": {"notes.txt": b"hello"}}, environment=environment.resolve("uv:translator-sklearn")
+    )
+    perform(job, client, place)
+    completion = platform.completions[job.id]
+    assert completion["outcome"] == "failed"
+    assert "notes.txt" in completion["reason"]
