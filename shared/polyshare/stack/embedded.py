@@ -14,15 +14,13 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from polyshare.errors import Conflict, Misconfigured, Mismatch, PolyshareError, Unavailable
 from polyshare.ledger import node
 from polyshare.ledger.read import check_trust_root
 from polyshare.ledger.record import trust_root as read_trust_root
-from polyshare.ledger.record import trust_root_document
 from polyshare.ledger.rpc import Rpc
-from polyshare.ports import Bucket, TrustRoot
+from polyshare.ports import Bucket
 from polyshare.stack import listening, weed
 from polyshare.stack.issuer import issuer_url
 from polyshare.stack.keyring import Keyring
@@ -55,33 +53,35 @@ class Stack:
     def functions_url(self) -> str:
         return f"http://{listening.HOST}:{self.functions_port}/{{function}}"
 
-    def start_servers(self) -> S3Store:
-        """Store and chain, ready, with buckets and contracts, and the settings of the functions written down."""
-        os.umask(0o077)  # all that is written from here on, logs included, is its owner's only
-        self.layout.make()
-        _check_space(self.layout)
-        self.keyring.make()
-        self.ports = listening.inner_ports(self.layout, (*weed.PORTS, "chain"))
-        store = weed.service(self.layout, self.keyring, self.ports, self.functions_url)
-        self.supervisor.start(store, self._chain())
-        settings = self._settings(self._trust_root())
-        write_json(self.layout.settings, settings)
-        objects = S3Store(
-            endpoint=settings["s3_endpoint"],
-            region=settings["s3_region"],
-            access_key=self.keyring.read("s3_access_key"),
-            secret_key=self.keyring.read("s3_secret_key"),
-            buckets={Bucket(name): bucket for name, bucket in weed.BUCKETS.items()},
-        )
-        objects.create_buckets()
-        return objects
-
-    def start_functions(self) -> None:
-        """Functions, runner and timers."""
-        self.supervisor.start(self._functions(), self._runner())
+    def start(self) -> None:
+        """Everything. Raises Misconfigured if the database is gone, Unavailable if a part does not start."""
+        if self.layout.trust_root.exists() and not self.layout.database.exists():
+            raise Misconfigured(
+                f"the database {self.layout.database} is missing: restore it with"
+                f" polyshare rebuild --data {self.layout.data}"
+            )
+        store, chain = self._prepare()
+        if self.layout.trust_root.exists():  # all settings are known, so nothing has to wait for anything
+            self._write_settings()
+            self.supervisor.start(store, self._functions(), self._runner(), chain)
+            self._check_chain()
+        else:
+            self.supervisor.start(store, chain)
+            self._deploy()
+            self._write_settings()
+            self._create_buckets()
+            self.supervisor.start(self._functions(), self._runner())
         token = self.keyring.read("event_token")
         self._timer.every(_SWEEP_SECONDS, lambda: post_sweep(self.functions_url, token))
         self._timer.every(_CHECKPOINT_SECONDS, self._checkpoint)
+
+    def start_servers(self) -> None:
+        """Store and chain only, as they were left."""
+        if not self.layout.trust_root.exists():
+            raise Misconfigured(f"there never was a stack in {self.layout.data}: name its folder with --data")
+        self.supervisor.start(*self._prepare())
+        self._check_chain()
+        self._write_settings()
 
     def serve(self) -> None:
         """Say in the data folder that the stack serves."""
@@ -111,8 +111,26 @@ class Stack:
             }
             write_json(self.layout.stack, state)
 
-    def _settings(self, trust_root: TrustRoot) -> dict[str, Any]:
-        return {
+    def _prepare(self) -> tuple[Service, Service]:
+        """Store and chain, not started yet."""
+        os.umask(0o077)  # all that is written from here on, logs included, is its owner's only
+        self.layout.make()
+        _check_space(self.layout)
+        self.keyring.make()
+        self.ports = listening.inner_ports(self.layout, (*weed.PORTS, "chain"))
+        return weed.service(self.layout, self.keyring, self.ports, self.functions_url), self._chain()
+
+    def _create_buckets(self) -> None:
+        S3Store(
+            endpoint=weed.endpoint(self.ports),
+            region=weed.REGION,
+            access_key=self.keyring.read("s3_access_key"),
+            secret_key=self.keyring.read("s3_secret_key"),
+            buckets={Bucket(name): bucket for name, bucket in weed.BUCKETS.items()},
+        ).create_buckets()
+
+    def _write_settings(self) -> None:
+        settings = {
             "database": f"sqlite:///{self.layout.database}",
             "s3_endpoint": weed.endpoint(self.ports),
             "s3_region": weed.REGION,
@@ -121,7 +139,7 @@ class Stack:
             **{f"bucket_{name}": bucket for name, bucket in weed.BUCKETS.items()},
             "ledger_rpc": node.url(self.ports["chain"]),
             "ledger_key_file": str(node.NodeFolder.of(self.layout.data).writer_key),
-            "trust_root": trust_root_document(trust_root),
+            "trust_root": read_json(self.layout.trust_root),
             "runner": "local",
             "runner_spool": str(self.layout.runner),
             "functions_url": self.functions_url,
@@ -131,6 +149,7 @@ class Stack:
             "data": str(self.layout.data),
             "sweep_seconds": _SWEEP_SECONDS,
         }
+        write_json(self.layout.settings, settings)
 
     def _chain(self) -> Service:
         folder, port = node.NodeFolder.of(self.layout.data), self.ports["chain"]
@@ -155,28 +174,26 @@ class Stack:
         except (PolyshareError, OSError) as error:
             self.say(f"the chain's checkpoint has to wait ({error}); its journal has everything")
 
-    def _trust_root(self) -> TrustRoot:
-        """The contracts of this folder's chain, deployed if they are not there yet; raises Misconfigured."""
-        url, known = node.url(self.ports["chain"]), read_json(self.layout.trust_root)
-        if known is not None:
-            trust_root = read_trust_root(known)
-            try:
-                check_trust_root(url, trust_root)
-            except Mismatch as error:
-                raise Misconfigured(
-                    f"the chain in {self.layout.data} is not the one that was deployed there: {error.message}. Put its"
-                    " `ledger` folder back from a backup, or start anew in another --data folder"
-                ) from error
-            return trust_root
+    def _check_chain(self) -> None:
+        """Raises Misconfigured if the chain does not have this folder's contracts."""
+        try:
+            check_trust_root(node.url(self.ports["chain"]), read_trust_root(read_json(self.layout.trust_root) or {}))
+        except Mismatch as error:
+            raise Misconfigured(
+                f"the chain in {self.layout.data} is not the one that was deployed there: {error.message}. Put its"
+                " `ledger` folder back from a backup, or start anew in another --data folder"
+            ) from error
+
+    def _deploy(self) -> None:
+        """Put the contracts on the new chain. The trust root, written last, says that this folder is in use."""
         command = [sys.executable, "-m", "polyshare.stack.deploy", str(self.layout.data), str(self.ports["chain"])]
         done = subprocess.run(
             command, env=_environ(), capture_output=True, text=True, timeout=_DEPLOY_SECONDS, check=False
         )
         if done.returncode != 0:
             raise Unavailable(f"the contracts could not be deployed: {done.stderr.strip()[-2000:]}")
-        trust_root = read_trust_root(json.loads(done.stdout))
-        write_json(self.layout.trust_root, trust_root_document(trust_root))
-        return trust_root
+        self.layout.database.touch(mode=0o600)
+        write_json(self.layout.trust_root, json.loads(done.stdout))
 
     def _functions(self) -> Service:
         command = [sys.executable, "-m", "uvicorn", "--factory", "polyshare.stack.app:create"]

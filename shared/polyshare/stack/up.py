@@ -11,10 +11,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
-from typing import Any
 
-from polyshare.errors import Misconfigured, PolyshareError, Unavailable
-from polyshare.ports import Bucket
+from polyshare.client.profile import profile_path
+from polyshare.errors import PolyshareError, Unavailable
 from polyshare.stack import listening
 from polyshare.stack.embedded import Stack, hold, holder, wait_until_free
 from polyshare.stack.layout import Layout, read_json
@@ -44,13 +43,8 @@ def up(layout: Layout, port: int | None, *, say: Callable[[str], None], ready: C
         wanted = port or (read_json(layout.ports) or {}).get("functions", PORT)
         stack = Stack(layout, listening.choose_port(wanted, exactly=port is not None), say=say)
         try:
-            store = stack.start_servers()
-            if not layout.database.exists() and next(store.list(Bucket.JOURNAL), None) is not None:
-                raise Misconfigured(
-                    f"the database {layout.database} is missing: restore it with polyshare rebuild --data {layout.data}"
-                )
+            stack.start()
             listening.remember(layout, "functions", stack.functions_port)
-            stack.start_functions()
             ready(_announce(layout, stack))
             while True:
                 stack.supervisor.tick()
@@ -67,26 +61,26 @@ def up_detached(layout: Layout, port: int | None) -> Running:
     """Start the stack in the background; returns once it serves. Raises Unavailable with what it said."""
     with hold(layout):  # says so at once if it runs
         log = layout.log / "up.log"
-        start = log.stat().st_size if log.exists() else 0
+    told, tell = os.pipe()  # what went wrong
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "polyshare.stack.up", str(layout.data), str(port or 0)],
+            [sys.executable, "-m", "polyshare.stack.up", str(layout.data), str(port or 0), str(tell)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
+            pass_fds=[tell],
         )
+    os.close(tell)
     deadline = time.monotonic() + _START_SECONDS
-    while time.monotonic() < deadline:
-        state = read_json(layout.stack) or {}
-        if state.get("pid") == process.pid and state.get("running"):
-            known = read_json(layout.profile)
-            if known is not None:
-                return Running(_shown(state["url"]), process.pid, str(layout.profile), _is_current(known))
-        if process.poll() is not None:
-            said = log.read_bytes()[start:].decode(errors="replace").strip()
-            raise Unavailable(said.splitlines()[-1] if said else f"the stack ended at once: see {log}")
-        time.sleep(0.05)
+    with os.fdopen(told) as errors:
+        while time.monotonic() < deadline:
+            state = read_json(layout.stack) or {}
+            if state.get("pid") == process.pid and state.get("running"):
+                return Running(_shown(state["url"]), process.pid, str(layout.profile), _is_current(layout))
+            if process.poll() is not None:
+                raise Unavailable(errors.read() or f"the stack ended at once: see {log}")
+            time.sleep(0.05)
     process.terminate()
     raise Unavailable(f"the stack was not ready after {_START_SECONDS:.0f} s: see {layout.log}")
 
@@ -114,10 +108,10 @@ def _shown(url: str) -> str:
     return url.removesuffix("/{function}")
 
 
-def _is_current(profile: dict[str, Any]) -> bool:
-    from polyshare.client.profile import profile_path
-
-    return bool((read_json(profile_path(os.environ)) or {}).get("token") == profile["token"])
+def _is_current(layout: Layout) -> bool:
+    """Whether the CLI reads this stack's profile."""
+    known, own = read_json(profile_path(os.environ)), read_json(layout.profile)
+    return isinstance(known, dict) and known == own
 
 
 class _Ended(BaseException):
@@ -144,7 +138,7 @@ def _ending_by_signal() -> Iterator[None]:
 
 
 def main() -> None:
-    """In the background: `python -m polyshare.stack.up DATA PORT`."""
+    """In the background: `python -m polyshare.stack.up DATA PORT FD`, where FD is told what went wrong."""
 
     def stamped(text: str) -> None:
         print(time.strftime("%Y-%m-%d %H:%M:%S"), text, flush=True)
@@ -153,6 +147,7 @@ def main() -> None:
         up(Layout.find(sys.argv[1]), int(sys.argv[2]) or None, say=stamped, ready=lambda running: stamped("ready"))
     except PolyshareError as error:
         stamped(error.message)
+        os.write(int(sys.argv[3]), error.message.encode())
         sys.exit(1)
 
 
