@@ -1,4 +1,4 @@
-"""What clients do meanwhile, each in a thread: register, drop, train, share, revoke; told "unavailable", they ask again.
+"""What clients do meanwhile, each in a thread: register, drop, train, share, revoke; told "unavailable", they retry.
 
 Every registration has a name of its own, so that one registered twice shows as a second version.
 """
@@ -157,9 +157,9 @@ class Load:
             self.ledger.grants[asset] = set()
 
     def _train(self, client: Client, chance: random.Random, name: str, step: int) -> None:
-        if not self.ledger.datasets:
+        usable = [asset for asset in list(self.ledger.datasets) if asset not in self.ledger.revoked]
+        if not usable:
             return
-        usable = [asset for asset in self.ledger.datasets if asset not in self.ledger.revoked]
         dataset, fails = usable[0], chance.random() < 0.25
         asset = self._again(
             lambda: client.add_model(
