@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -154,5 +155,30 @@ def test_a_file_that_changes_while_it_is_sent_is_not_registered(
         mishap["reply"](handler, 503)
 
     store.mishaps.append(change)
-    with pytest.raises(errors.Mismatch, match="did it change"):
+    with pytest.raises(errors.Mismatch, match="since it was hashed"):
         client.add_dataset(folder)
+
+
+def test_each_byte_is_hashed_once(store: Any, client: Client, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hashed: list[int] = []
+    real = hashlib.sha256
+
+    class Counting:
+        def __init__(self, data: bytes = b"") -> None:
+            self.state = real(data)
+            hashed.append(len(data))
+
+        def update(self, data: bytes) -> None:
+            self.state.update(data)
+            hashed.append(len(data))
+
+        def digest(self) -> bytes:
+            return self.state.digest()
+
+        def hexdigest(self) -> str:
+            return self.state.hexdigest()
+
+    monkeypatch.setattr(hashlib, "sha256", Counting)
+    client.add_dataset(folder)
+    size = sum(len(data) for data in store.objects.values())
+    assert size <= sum(hashed) < size + 10_000  # the rest is the manifest and the digest of part digests
