@@ -134,8 +134,8 @@ def login(
             raise Invalid(
                 "--user and --role make a token of an embedded stack: a registry elsewhere has its own issuer"
             )
+        Profile(url)  # raises if it is no template
         profile: dict[str, Any] = _remote(url, token, organisation, save or profile_path(os.environ))
-        Profile(url)
     elif token is not None:
         raise Invalid("--token goes with --url: on an embedded stack the token is made for you")
     else:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from polyshare.errors import Unavailable
+from polyshare.errors import PolyshareError, Unavailable
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _LARGEST_LOG = 8 * 1024 * 1024  # bytes; one older log is kept
@@ -134,7 +134,7 @@ class Supervisor:
         child.again, child.started, child.ready, child.failures = None, time.monotonic(), False, 0
         try:
             child.process = self._spawn(child.service)
-        except (OSError, Unavailable) as error:
+        except (OSError, PolyshareError) as error:
             self.say(f"{child.service.name} can't be started: {error}")
             self._note_death(child, time.monotonic())
         self.on_change()
