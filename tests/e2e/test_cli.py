@@ -17,11 +17,8 @@ from tests.e2e.machine import Machine, polyshare_command, wait_until
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     made = tmp_path / "data"
-    for name, data in {
-        "train/a.csv": b"x,y\n1,0\n",
-        "test/b.csv": os.urandom(50),
-        "large.bin": os.urandom(20 << 20),
-    }.items():
+    files = {"train/a.csv": b"x,y\n1,0\n", "test/b.csv": os.urandom(50), "large.bin": os.urandom(20 << 20)}
+    for name, data in files.items():
         (made / name).parent.mkdir(parents=True, exist_ok=True)
         (made / name).write_bytes(data)
     return made
@@ -202,17 +199,9 @@ def test_five_gibibytes_go_both_ways_in_bounded_memory(stack: Machine, tmp_path:
         file.truncate(5 << 30)
     measure = "import resource, sys; from polyshare.cli import main; code = main(sys.argv[1:]); "
     measure += "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, file=sys.stderr); sys.exit(code)"
-    python = str(Path(polyshare_command()).with_name("python"))
-    for arguments in (
-        ["dataset", "add", str(large), "--name", "five"],
-        ["fetch", "local/five", "-o", str(tmp_path / "o")],
-    ):
+    command = [str(Path(polyshare_command()).with_name("python")), "-c", measure]
+    for arguments in (["dataset", "add", large, "--name", "five"], ["fetch", "local/five", "-o", tmp_path / "out"]):
         done = subprocess.run(
-            [python, "-c", measure, *arguments],
-            env=stack.environ,
-            capture_output=True,
-            text=True,
-            timeout=1800,
-            check=True,
+            [*command, *arguments], env=stack.environ, capture_output=True, text=True, timeout=1800, check=True
         )
         assert int(done.stderr.split()[-1]) < 200 * 1024, "KiB"

@@ -14,14 +14,15 @@ from polyshare.client.endpoint import Endpoint, segment
 from polyshare.client.flight import STREAMS, Flight, pages
 from polyshare.client.folder import Source
 from polyshare.client.progress import Progress
-from polyshare.errors import Conflict, Erased, NotFound, Unavailable
+from polyshare.errors import Conflict, Erased, Mismatch, NotFound, PolyshareError, Unauthenticated, Unavailable
 from polyshare.hashing import part_range
 from polyshare.transfer import Expired, put_part
 
 _MOST = 500  # URLs asked for at once
 _WEIGHT = 256 * 1024 * 1024  # bytes whose URLs are asked for at once: sent before they expire on most lines
 _T = TypeVar("_T")
-_PATIENCE = 30.0  # seconds that a registration waits for a server that restarts
+_PATIENCE = 30.0  # seconds that a registration, once begun, waits for a server that restarts
+_FIRST_PATIENCE = 10.0  # and before: it may not be there at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +49,11 @@ def register(
     begun = pending.begin(asked)
     try:
         registered = _register(endpoint, function, path, request, sources, progress, begun.key)
-    except (Conflict, NotFound, Erased):
+    except (Unavailable, Unauthenticated, Mismatch):
+        raise  # the same command may go on later
+    except PolyshareError as error:
         begun.forget()
-        if not begun.resumed:
+        if not begun.resumed or not isinstance(error, (Conflict, NotFound, Erased)):
             raise
         begun = pending.begin(asked, fresh=True)
         registered = _register(endpoint, function, path, request, sources, progress, begun.key)
@@ -68,7 +71,7 @@ def _register(
     key: str,
 ) -> Registered:
     for attempt in range(3):
-        reply = endpoint.reply("POST", function, path, request, key=key, patience=_PATIENCE)
+        reply = endpoint.reply("POST", function, path, request, key=key, patience=_FIRST_PATIENCE)
         if reply.status != 202:
             return _decode(reply.body, Registered)
         uploading = _decode(reply.body, Uploading)

@@ -131,7 +131,7 @@ def test_times_and_sizes_have_units(text: str, units: dict[str, int], value: int
 def test_a_start_imports_only_what_it_needs() -> None:
     program = (
         "import sys; from polyshare.cli import main; main(['status', 'x'])\n"
-        "heavy = {'rich', 'httpx', 'urllib3', 'boto3', 'web3', 'sqlalchemy', 'numpy', 'starlette', 'Crypto', 'asyncio'}\n"
+        "heavy = {'rich', 'httpx', 'urllib3', 'boto3', 'web3', 'sqlalchemy', 'numpy', 'starlette', 'Crypto'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
