@@ -54,6 +54,20 @@ def check_path(path: str) -> str:
     return path
 
 
+def check_together(paths: Iterable[str]) -> None:
+    """Raises Invalid unless these paths can all be files of one folder, on any system."""
+    folded: dict[str, str] = {}
+    for path in paths:
+        key = _fold(path)
+        if key in folded:
+            raise Invalid(f"paths {folded[key]!r} and {path!r} are one file on a system that ignores case")
+        folded[key] = path
+    for key, path in folded.items():
+        for above in _folders(key):
+            if above in folded:
+                raise Invalid(f"{folded[above]!r} is a file, so {path!r} can't be below it")
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One file: its path in the asset, its digest, and its part digests where it has more than one part."""
@@ -109,16 +123,7 @@ class Manifest:
         if len(self.entries) > MOST_FILES:
             raise Invalid(f"an asset has at most {MOST_FILES} files, not {len(self.entries)}: pack them in archives")
         object.__setattr__(self, "entries", tuple(sorted(self.entries, key=lambda entry: entry.path.encode())))
-        folded: dict[str, str] = {}
-        for entry in self.entries:
-            key = _fold(entry.path)
-            if key in folded:
-                raise Invalid(f"paths {folded[key]!r} and {entry.path!r} are one file on a system that ignores case")
-            folded[key] = entry.path
-        for key, path in folded.items():
-            for above in _folders(key):
-                if above in folded:
-                    raise Invalid(f"{folded[above]!r} is a file, so {path!r} can't be below it")
+        check_together(entry.path for entry in self.entries)
 
     @classmethod
     def of(cls, entries: Iterable[Entry]) -> Manifest:

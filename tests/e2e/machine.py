@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from polyshare import Client
 from polyshare.client import Profile
 from polyshare.stack.embedded import holder
 from polyshare.stack.layout import Layout, read_json
+from polyshare.stack.listening import is_free
 from polyshare.stack.weed import remove_sockets
 
 ENVIRONMENTS = Path(__file__).parents[2] / ".make" / "environments"  # named by digest, so they are kept between runs
@@ -62,7 +64,9 @@ class Machine:
         return json.loads(self.polyshare(*arguments, "--json", expect=expect, timeout=timeout).stdout)
 
     def up(self) -> dict[str, Any]:
-        answer: dict[str, Any] = self.json("up", "--detach")
+        """The first time on a port of its own, so that another stack here does not take it while this one is down."""
+        port = () if self.layout.ports.exists() else ("--port", str(choose_port(random.randint(12_000, 16_000))))
+        answer: dict[str, Any] = self.json("up", "--detach", *port)
         return answer
 
     def client(self) -> Client:
@@ -113,6 +117,12 @@ class Machine:
         ports = read_json(self.layout.ports)
         if ports:
             remove_sockets(ports)
+
+
+def choose_port(wanted: int) -> int:
+    while not is_free(wanted):
+        wanted += 1
+    return wanted
 
 
 def polyshare_command() -> str:

@@ -22,7 +22,7 @@ from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.tables import assets, inbox_drops, jobs, stages
 from polyshare.errors import Invalid, NotFound, PolyshareError, Unavailable
-from polyshare.manifest import MOST_FILES, check_path
+from polyshare.manifest import MOST_FILES, check_path, check_together
 from polyshare.operations.register import check_metadata
 from polyshare.ports import Bucket, Listed
 
@@ -93,6 +93,7 @@ def _begin(ports: Ports, folder: str, marker: Listed, objects: list[Listed]) -> 
             raise Invalid(f"{folder} has no files beside {MARKER}")
         if len(listed) > MOST_FILES:
             raise Invalid(f"{folder} has more than {MOST_FILES} files")
+        check_together(str(item["path"]) for item in listed)
     except Unavailable:
         raise
     except PolyshareError as error:
@@ -162,8 +163,13 @@ def _read(ports: Ports, marker: Listed) -> Drop:
     if marker.size > _LARGEST_MARKER:
         raise Invalid(f"{marker.key} is over {_LARGEST_MARKER} bytes")
     body = ports.store().get(Bucket.INBOX, marker.key)
-    drop: Drop = decode(body or b"{}", Drop)
-    check_metadata(drop.metadata)
+    try:
+        drop: Drop = decode(body or b"{}", Drop)
+        check_metadata(drop.metadata)
+    except Invalid as error:
+        raise Invalid(f"{marker.key}: {error.message}") from error
+    if drop.visibility == Visibility.PRIVATE:
+        raise Invalid(f"{marker.key}: a drop has no registrant, so nobody could read a private one: say organisation")
     return drop
 
 
