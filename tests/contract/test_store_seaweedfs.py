@@ -245,7 +245,8 @@ def test_nothing_is_to_be_had_without_a_key(server: Seaweed) -> None:
     server.root.put_object(Bucket=BLOBS, Key="org/secret", Body=b"secret bytes")
     paths = ("/", f"/{BLOBS}", f"/{BLOBS}/org/secret", f"/buckets/{BLOBS}/org/secret", f"/buckets/{BLOBS}/", "/etc/")
     paths += ("/dir/assign", "/vol/status", "/submit", "/ui/index.html", "/1,01", "/.tus/", "/stats/disk", "/metrics")
-    pages = {("weed_master", "/"), ("weed_master", "/ui/index.html")}  # how full the disk is, and the like
+    # How full the disk is, and counters.
+    pages = {("weed_master", "/"), ("weed_master", "/ui/index.html"), ("weed_admin", "/metrics")}
     for name in ("weed_master", "weed_volume", "weed_filer", "weed_s3", "weed_admin"):
         for path in paths:
             answer = httpx.get(f"http://127.0.0.1:{server.ports[name]}{path}", timeout=10)
