@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
+
 from polyshare.errors import Mismatch, NotFound, Unavailable
 from polyshare.ports import Bucket, Signed, Store
 from polyshare.stack import weed
@@ -64,6 +65,7 @@ def seaweedfs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Layout
         yield layout, ports, supervisor
     finally:
         supervisor.stop_all()
+        weed.remove_sockets(ports)
 
 
 @pytest.fixture(scope="session")

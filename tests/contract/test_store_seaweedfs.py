@@ -89,6 +89,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seaweed]:
         yield started
     finally:
         started.supervisor.stop_all()
+        weed.remove_sockets(started.ports)
         listener.shutdown()
 
 

@@ -48,6 +48,7 @@ class Stack:
         self.supervisor = Supervisor(self.layout.log, on_change=self._write_stack, say=self.say)
         self._timer = Timer()
         self._ready = False
+        self.ports: dict[str, int] = {}
 
     @property
     def functions_url(self) -> str:
@@ -93,6 +94,8 @@ class Stack:
         self._timer.stop()
         for name in ("functions", "runner", "chain", "store"):
             self.supervisor.stop(name)
+        if self.ports:
+            weed.remove_sockets(self.ports)
         if self.layout.stack.exists():
             write_json(self.layout.stack, {"url": self.functions_url, "running": False})
 
