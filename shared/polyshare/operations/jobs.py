@@ -104,7 +104,7 @@ def begin(ports: Ports, job: str, token: str, attempt: int) -> JobDocument:
     with ports.catalogue.transaction() as connection:
         row = _authorised(connection, ports, job, token, attempt)
         asset = connection.execute(sa.select(assets).where(assets.c.id == row.asset)).one()
-        _advance(connection, ports, row, asset, "running")
+        _advance(connection, ports, row, asset, "started")
         channels = _channels(connection, row, asset)
     request = asset.request or {}
     document = JobDocument(
