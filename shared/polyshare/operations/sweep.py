@@ -105,10 +105,11 @@ def _anchor_pending(ports: Ports) -> None:
             .order_by(writes.c.row)
             .limit(1)
         ).first()
+        # Read to its end: on SQLite a result left open would pin what this connection sees, whoever has it next.
         waking = connection.execute(
-            sa.select(tables.outbox.c.row).where(tables.outbox.c.type == events.ASSET_REGISTERED)
-        )
-        if oldest is not None and waking.first() is None:
+            sa.select(tables.outbox.c.row).where(tables.outbox.c.type == events.ASSET_REGISTERED).limit(1)
+        ).first()
+        if oldest is not None and waking is None:
             outbox.append(connection, events.ASSET_REGISTERED, subject=oldest.asset, ports=ports)
     _deliver(ports)
 
