@@ -28,6 +28,7 @@ class Demo:
             "PATH": f"{ROOT / '.venv/bin'}:{os.environ['PATH']}",
             "POLYSHARE_DATA": str(folder / "data"),
             "POLYSHARE_CONFIG": str(folder / "profile.json"),
+            "POLYSHARE_ENVIRONMENTS": str(ROOT / ".make/environments"),  # installed once, not for each demo
             "D": str(folder),
         }
         self.bold, self.plain = ("\033[1m", "\033[0m") if sys.stdout.isatty() else ("", "")

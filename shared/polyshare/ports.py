@@ -71,7 +71,7 @@ class Store(Protocol):
     def head(self, bucket: Bucket, key: str) -> Head | None: ...
 
     def list(self, bucket: Bucket, prefix: str = "", *, after: str = "") -> Iterator[Listed]:
-        """Objects in order of their keys (UTF-8 bytes)."""
+        """Objects below a prefix, those of one folder together, in order of their keys' UTF-8 bytes within a folder."""
         ...
 
     def delete(self, bucket: Bucket, keys: Iterable[str]) -> None:
