@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from polyshare.jobs.sandbox import PROGRAMS
 from polyshare.translation import certificate
-from polyshare.translation.pipeline import Options, TranslationFailed
+from polyshare.translation.pipeline import Options, Translated, TranslationFailed
 from tests.contract import translation_models_list as models
 from tests.contract.translation_world import Workshop, prepare, run, train
 
@@ -28,50 +27,53 @@ def trained(tmp_path_factory: pytest.TempPathFactory):
 
 
 @pytest.fixture(scope="module")
-def converted(trained, tmp_path_factory: pytest.TempPathFactory):
-    """The converter's files of a model, made once: faults are planted in them."""
-    root = tmp_path_factory.mktemp("converted")
+def translated(trained, tmp_path_factory: pytest.TempPathFactory):
+    """Translates a model once for all tests here: what came of it, and the workshop it came from."""
+    root = tmp_path_factory.mktemp("translated")
+    made: dict[str, tuple[Translated, Workshop]] = {}
 
-    def once(name: str) -> Path:
-        folder = root / name
-        if not folder.exists():
-            Workshop(folder).translate(trained(name))
-        return next(folder.glob("convert-out-*"))
+    def once(name: str) -> tuple[Translated, Workshop]:
+        if name not in made:
+            workshop = Workshop(root / name)
+            made[name] = workshop.translate(trained(name)), workshop
+        return made[name]
 
     return once
 
 
+@pytest.fixture(scope="module")
+def converted(translated):
+    """The converter's files of a model: faults are planted in copies of them."""
+    return lambda name: next(translated(name)[1].folder.glob("convert-out-*"))
+
+
 @pytest.mark.parametrize("name", models.LIGHT)
-def test_a_model_is_translated_and_agrees(name, trained, tmp_path) -> None:
-    _agrees(name, trained(name), tmp_path)
+def test_a_model_is_translated_and_agrees(name, trained, translated) -> None:
+    _agrees(trained(name), translated(name)[0])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", models.REST)
-def test_every_kind_of_model_is_translated_and_agrees(name, trained, tmp_path) -> None:
-    _agrees(name, trained(name), tmp_path)
+def test_every_kind_of_model_is_translated_and_agrees(name, trained, translated) -> None:
+    _agrees(trained(name), translated(name)[0])
 
 
-def _agrees(name: str, folder: Path, work: Path) -> None:
-    translated = Workshop(work / "w").translate(folder)
-    document = certificate.decode(translated.certificate.read_bytes())
+def _agrees(folder: Path, made: Translated) -> None:
+    document = certificate.decode(made.certificate.read_bytes())
     assert document.verdict == "agrees"
-    assert translated.metadata["rows_compared"] >= 1000
+    assert made.metadata["rows_compared"] >= 1000
     assert (document.inputs.test_rows > 0) == (folder / "test").is_dir()
     assert (certificate.GENERATED_ONLY in document.limits) == (not (folder / "test").is_dir())
-    assert document.onnx.size == translated.model.stat().st_size
-    jsonschema.validate(json.loads(translated.certificate.read_bytes()), certificate.schema())
+    assert document.onnx.size == made.model.stat().st_size
+    jsonschema.validate(json.loads(made.certificate.read_bytes()), certificate.schema())
 
 
-def test_translating_twice_gives_the_same_model_and_the_same_certificate(trained, tmp_path) -> None:
-    name = "scaled_logistic_regression"
-    made = []
-    for which in ("one", "two"):
-        folder = tmp_path / which / "copied"
-        shutil.copytree(trained(name), folder)
-        translated = Workshop(tmp_path / which / "w").translate(folder)
-        made.append([hashlib.sha256(p.read_bytes()).digest() for p in (translated.model, translated.certificate)])
-    assert made[0] == made[1]
+def test_translating_twice_gives_the_same_model_and_the_same_certificate(trained, translated, tmp_path) -> None:
+    first, _ = translated("scaled_logistic_regression")
+    shutil.copytree(trained("scaled_logistic_regression"), tmp_path / "elsewhere")
+    second = Workshop(tmp_path / "w").translate(tmp_path / "elsewhere")
+    assert first.model.read_bytes() == second.model.read_bytes()
+    assert first.certificate.read_bytes() == second.certificate.read_bytes()
 
 
 def test_canonical_form_does_not_depend_on_names_and_order(converted) -> None:
@@ -83,9 +85,8 @@ def test_canonical_form_does_not_depend_on_names_and_order(converted) -> None:
     run("uv:verify", str(CANONICAL), programs, *real)
 
 
-def test_the_native_run_sees_the_inputs_and_no_onnx_no_plan_no_test_data(trained, tmp_path) -> None:
-    workshop = Workshop(tmp_path / "w")
-    workshop.translate(trained("scaled_logistic_regression"))
+def test_the_native_run_sees_the_inputs_and_no_onnx_no_plan_no_test_data(translated) -> None:
+    _, workshop = translated("scaled_logistic_regression")
     native = next(r for r in workshop.runs if r.command[1] == f"{PROGRAMS}/predict.py")
     names = {mount.host.name for mount in native.mounts}
     assert names == {"model", "1-signature.json", "inputs.npz", "native-out-1"}
@@ -119,10 +120,10 @@ def _refused(name: str, fault: str, trained, converted, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_the_opset_and_the_dtype_asked_for_are_what_comes_out(trained, tmp_path) -> None:
-    translated = Workshop(tmp_path / "w").translate(
+    made = Workshop(tmp_path / "w").translate(
         trained("hist_gradient_boosting_regressor"), Options(opset=17, dtype="float32")
     )
-    document = certificate.decode(translated.certificate.read_bytes())
+    document = certificate.decode(made.certificate.read_bytes())
     assert document.onnx.opset["ai.onnx"] == 17
     assert document.converter.dtype == "float32"
     # Float32 inputs alone move this model: the certificate says by how much, apart from the agreement.
