@@ -34,12 +34,16 @@ def run() -> list[Row]:
     return [
         _row("client CPU s of uploading 1 GiB, hashing included", ours, peer, "cpu", "<= 0.6"),
         _row("wall s of uploading 1 GiB", ours, peer, "wall", "reported"),
-        row("bytes through SHA-256 for each byte uploaded (peer: the same)", mine["hashed"], theirs["hashed"], "1 pass"),
+        row(
+            "bytes through SHA-256 for each byte uploaded (peer: the same)", mine["hashed"], theirs["hashed"], "1 pass"
+        ),
     ]
 
 
 def _row(what: str, ours: list[dict[str, float]], peer: list[dict[str, float]], field: str, goal: str) -> Row:
-    return row(f"{what} (peer: boto3 upload_file)", median(o[field] for o in ours), median(p[field] for p in peer), goal)
+    return row(
+        f"{what} (peer: boto3 upload_file)", median(o[field] for o in ours), median(p[field] for p in peer), goal
+    )
 
 
 def _upload(running: Stack, who: str, file: Path, *, count: bool = False) -> dict[str, float]:
