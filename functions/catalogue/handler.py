@@ -11,6 +11,8 @@ from polyshare.operations.lineage import MOST, lineage, listing
 def find(call: Call) -> Answer:
     """Assets that the caller may read, newest first."""
     asked = call.query
+    if len(asked.get("q", "")) > 100:
+        raise Invalid("query parameter q is longer than 100 characters")
     found = listing(
         call.ports,
         call.caller,
@@ -19,7 +21,7 @@ def find(call: Call) -> Answer:
         organisation=asked.get("organisation", ""),
         name=asked.get("name", ""),
         cursor=asked.get("cursor", ""),
-        limit=int(call.number("limit", 50, most=MOST)),
+        limit=call.whole("limit", 50, most=MOST),
     )
     return Answer(200, found)
 

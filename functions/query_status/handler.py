@@ -13,7 +13,7 @@ _LOOK = 0.2  # seconds between looks
 async def get(call: Call) -> Answer:
     """The status now, or, with wait, as soon as it has moved past the cursor `since`."""
     wait = call.number("wait", 0, most=LONGEST_WAIT)
-    since = call.number("since", -1, most=2**53)
+    since = call.whole("since", -1, most=2**53 - 1)
     end = asyncio.get_running_loop().time() + wait
     while True:
         found = await in_thread(lambda: status(call.ports, call.caller, call.path["ref"]))

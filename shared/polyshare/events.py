@@ -84,15 +84,17 @@ def parse(headers: Mapping[str, str], body: bytes) -> Event:
     data = event.data
     if isinstance(data, bytes | str):
         try:
-            data = json.loads(data or "{}")
+            data = json.loads(b"{}" if data == b"" else data)
         except (ValueError, RecursionError) as error:
             raise Invalid("the event's data is not JSON") from error
     if data is None:
         data = {}
     if not isinstance(data, dict):
         raise Invalid("the event's data is not a JSON object")
-    if any("\0" in str(event[name]) for name in ("type", "id", "source", "subject") if event.get(name)):
-        raise Invalid("an attribute of the event has a NUL character in it")
+    for name in ("type", "id", "source", "subject"):
+        value = event.get(name)
+        if (value is None and name != "subject") or not isinstance(value, str | None) or "\0" in (value or ""):
+            raise Invalid(f"the event's {name} is not text, or has a NUL character in it")
     return Event(
         type=str(event["type"])[:255],
         id=str(event["id"])[:255],

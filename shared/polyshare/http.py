@@ -62,6 +62,12 @@ class Call:
             raise Invalid(f"query parameter {name} is not between 0 and {most:g}")
         return value
 
+    def whole(self, name: str, default: int, *, most: int) -> int:
+        """As `number`, without a fraction."""
+        if "." in self.query.get(name, ""):
+            raise Invalid(f"query parameter {name} is not a whole number")
+        return int(self.number(name, default, most=most))
+
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -293,6 +299,8 @@ def _query(request: Request, route: Route) -> dict[str, str]:
             raise Invalid(f"there is no query parameter {name[:100]!r} here: known are {known}")
         if name in query:
             raise Invalid(f"query parameter {name} is given twice")
+        if not value:
+            raise Invalid(f"query parameter {name} is empty: leave it out, or say what is meant")
         if "\0" in value:
             raise Invalid(f"query parameter {name} has a NUL character in it")
         query[name] = value

@@ -38,15 +38,15 @@ FUNCTIONS = (
 _SCHEMAS = "#/components/schemas/"
 _REFERENCE = {"type": "string", "minLength": 1, "maxLength": 200}
 _ORGANISATION = {"type": "string", "pattern": api.NAME}
-_CURSOR = {"type": "string", "minLength": 1, "maxLength": 400}
+_CURSOR = {"type": "string", "minLength": 1}
 _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "ref": (_REFERENCE, "UUID, org/name or org/name@version, as one segment: its slash is written %2F"),
     "id": (_REFERENCE, "UUID of the caller's own upload"),
     "job": (_REFERENCE, "UUID of the job"),
     "root": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "content root of a manifest"),
     "wait": ({"type": "number", "minimum": 0, "maximum": 30}, "seconds to wait for news"),
-    "since": ({"type": "integer", "minimum": 0, "maximum": 2**53}, "the cursor of the status known so far"),
-    "q": ({"type": "string", "maxLength": 100}, "part of the name"),
+    "since": ({"type": "integer", "minimum": 0, "maximum": 2**53 - 1}, "the cursor of the status known so far"),
+    "q": ({"type": "string", "minLength": 1, "maxLength": 100}, "part of the name"),
     "kind": ({"enum": ["dataset", "model", "imported_model", "translation"]}, "kind of asset"),
     "organisation": (_ORGANISATION, "organisation"),
     "name": ({"type": "string", "pattern": api.NAME}, "name without its organisation"),
@@ -148,7 +148,8 @@ def _operation(function: Function, route: Route) -> dict[str, Any]:
         operation["parameters"] = parameters
     if route.body is not None:
         content = {"schema": {"$ref": _SCHEMAS + route.body.__name__}, "example": shown["body"]}
-        operation["requestBody"] = {"required": True, "content": {"application/json": content}}
+        required = any(field.required for field in msgspec.structs.fields(route.body))
+        operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     operation["responses"] = {str(status): _answer(kind) for status, kind in sorted(route.answers.items())}
     operation["responses"] |= {str(s): {"$ref": f"#/components/responses/{s}"} for s in sorted(_failures(route))}
     return operation
@@ -166,8 +167,8 @@ def _add_event(function: Function, post: dict[str, Any]) -> None:
                 "id": {"type": "string", "minLength": 1},
                 "source": {"type": "string", "minLength": 1},
                 "type": {"type": "string", "minLength": 1, "examples": types},
-                "subject": {"type": "string"},
-                "data": {"type": "object"},
+                "subject": {"type": ["string", "null"]},
+                "data": {"type": ["object", "null"]},
             },
         },
         "example": example(function.name, "event")["body"],
