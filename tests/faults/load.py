@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _MIB = 1024 * 1024
-_PATIENCE = 240.0  # seconds that a client asks again: longer than any outage here
+_PATIENCE = 600.0  # seconds that a client asks again: longer than any outage here
 _TRAINING = "import json, os\nopen('/opt/ml/model/weights', 'w').write(open('/opt/ml/input/data/train/a').read()[::-1])"
 _FAILING = "raise SystemExit('this one fails by its own fault')"
 
@@ -41,7 +41,6 @@ class Ledger:
     drops: dict[str, dict[str, bytes]] = field(default_factory=dict)  # name → path → bytes
     revoked: dict[str, str] = field(default_factory=dict)  # id → reason
     grants: dict[str, set[str]] = field(default_factory=dict)  # id → organisations
-    acknowledged: int = 0
 
     def counts(self) -> Counter[str]:
         return Counter(
@@ -128,15 +127,13 @@ class Load:
         folder = self._machine.home / "datasets" / name
         _write(folder, content)
         asset = self._again(lambda: client.add_dataset(folder, name=name)).id
-        self._acknowledge(asset, name)
-        self.ledger.datasets[asset] = content
+        self.ledger.names[asset], self.ledger.datasets[asset] = name, content
         match chance.randrange(5):
             case 0:
                 self._share(client, asset, "friends", take_back=chance.random() < 0.4)
             case 1:
                 self._again(lambda: client.revoke(asset, f"wrong: {name}"))
                 self.ledger.revoked[asset] = f"wrong: {name}"
-                self.ledger.acknowledged += 1
 
     def _share(self, client: Client, asset: str, organisation: str, *, take_back: bool) -> None:
         self._again(lambda: client.share(asset, organisation))
@@ -171,7 +168,7 @@ class Load:
                 translate=False,
             )
         ).id
-        self._acknowledge(asset, name)
+        self.ledger.names[asset] = name
         self.ledger.models[asset] = "failed" if fails else "trained"
         time.sleep(chance.uniform(0.5, 2))  # trainings queue up otherwise
 
@@ -186,12 +183,7 @@ class Load:
         finally:
             store.close()
         self.ledger.drops[name] = content
-        self.ledger.acknowledged += 1
         time.sleep(chance.uniform(0.5, 2))
-
-    def _acknowledge(self, asset: str, name: str) -> None:
-        self.ledger.names[asset] = name
-        self.ledger.acknowledged += 1
 
 
 def s3(key: Any) -> S3Client:
