@@ -162,7 +162,10 @@ def _output(value: onnx.ValueInfoProto, graph: onnx.GraphProto, types: dict[str,
             single |= bool(ops & SINGLE)
             waiting.extend(n for n in (*node.input, *(i for one in inner for i in one.input)) if n)
     dtype = _dtype(value)
-    precision = "float16" if half else "float32" if single else "float64"
+    # Half precision has its wide tolerance only where the model is given half precision: else a conversion that loses
+    # precision would loosen its own tolerance.
+    half &= any(_dtype(one) == "float16" for one in graph.input)
+    precision = "float16" if half else "float32" if single or "float16" in types.values() else "float64"
     return {"name": value.name, "dtype": dtype, "precision": precision, "jumps": sorted(jumps)}
 
 
