@@ -9,7 +9,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ PARTS = ("store", "chain", "functions", "runner")
 class Machine:
     """`polyshare(...)` runs a command as the user would; it must end as expected, and without a traceback."""
 
-    def __init__(self, home: Path, data: Path | None = None, **environ: str) -> None:
-        self.home = home
+    def __init__(self, home: Path, data: Path | None = None, *, prefix: Sequence[str] = (), **environ: str) -> None:
+        """Commands start with `prefix`: setpriv, say."""
+        self.home, self.prefix = home, prefix
         self.layout = Layout(data or home / "data")
         self.environ = {
             name: value for name, value in os.environ.items() if not name.startswith(("POLYSHARE_", "AWS_", "XDG_"))
@@ -47,7 +49,7 @@ class Machine:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command; `expect` is its exit code, None for any."""
         done = subprocess.run(
-            [polyshare_command(), *arguments],
+            [*self.prefix, polyshare_command(), *arguments],
             env={**self.environ, **(environ or {})},
             cwd=self.home,
             capture_output=True,
@@ -104,6 +106,19 @@ class Machine:
                 except psutil.NoSuchProcess:
                     pass
         return killed
+
+    @contextmanager
+    def without(self, name: str) -> Iterator[None]:
+        """A part is down, and its supervisor does not notice before the end."""
+        supervisor, process = self.supervisor(), self.part(name)
+        assert supervisor is not None
+        assert process is not None
+        supervisor.suspend()
+        try:
+            process.kill()
+            yield
+        finally:
+            supervisor.resume()
 
     def wait_until_dead(self, seconds: float = 30) -> None:
         wait_until(lambda: holder(self.layout) is None, seconds, "the data folder's lock is still held")

@@ -5,11 +5,8 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -103,7 +100,7 @@ def test_an_object_that_was_uploaded_in_parts_is_hashed_in_ours(stack: Machine, 
 
 
 def test_a_lost_notification_is_made_up_for(stack: Machine, inbox: Inbox, tmp_path: Path) -> None:
-    with _without(stack, "functions"):
+    with stack.without("functions"):
         inbox.put("unnoticed", {"a": b"1"})
         time.sleep(10)  # the store has tried to tell, and given up
         assert inbox.status("unnoticed") == {}
@@ -134,7 +131,7 @@ def test_without_a_marker_nothing_happens_yet(stack: Machine, inbox: Inbox) -> N
 
 
 def test_an_object_that_changes_while_it_is_read_fails_by_name(stack: Machine, inbox: Inbox) -> None:
-    with _without(stack, "runner"):
+    with stack.without("runner"):
         inbox.put("unsteady", {"kept": b"1", "changed.csv": b"before"})
         inbox.wait("unsteady", "ingesting")
         inbox.put("unsteady", {"changed.csv": b"after!"}, marker=None)
@@ -146,7 +143,7 @@ def test_an_object_that_changes_while_it_is_read_fails_by_name(stack: Machine, i
 
 
 def test_an_object_that_goes_before_it_is_read_fails_by_name(stack: Machine, inbox: Inbox) -> None:
-    with _without(stack, "runner"):
+    with stack.without("runner"):
         inbox.put("vanishing", {"kept": b"1", "gone.csv": b"before"})
         inbox.wait("vanishing", "ingesting")
         _root(stack).delete_object(Bucket=inbox.key.bucket, Key=f"{inbox.key.prefix}vanishing/gone.csv")
@@ -194,20 +191,6 @@ def _is_fetched_and_verifies(stack: Machine, asset: str, files: dict[str, bytes]
     found = {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     found.pop("polyshare.json")
     assert found == files
-
-
-@contextmanager
-def _without(stack: Machine, part: str) -> Iterator[None]:
-    """A part is down, and its supervisor does not notice."""
-    supervisor, process = stack.supervisor(), stack.part(part)
-    assert supervisor is not None
-    assert process is not None
-    supervisor.suspend()
-    try:
-        process.send_signal(signal.SIGKILL)
-        yield
-    finally:
-        supervisor.resume()
 
 
 def _status(act: Any) -> int:
