@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from hashlib import sha256
 from typing import Any
-from urllib.parse import unquote_plus
 
 import msgspec
 import sqlalchemy as sa
@@ -23,6 +22,7 @@ from polyshare.catalogue import outbox
 from polyshare.catalogue.tables import assets, inbox_drops, jobs, stages
 from polyshare.errors import Invalid, NotFound, PolyshareError, Unavailable
 from polyshare.manifest import MOST_FILES, check_path, check_together
+from polyshare.notifications import folder_of
 from polyshare.operations.register import check_metadata
 from polyshare.ports import Bucket, Listed
 
@@ -53,13 +53,8 @@ def look(ports: Ports, prefix: str = "") -> int:
 
 
 def prefix_of(event: events.Event) -> str:
-    """The prefix that a storage notification is about, of the shapes that are understood; "" looks everywhere."""
-    data = event.data
-    for key in _keys(data):
-        parts = [part for part in key.split("/") if part]
-        if len(parts) >= 2:
-            return f"{parts[0]}/{parts[1]}/"
-    return ""
+    """The prefix that a storage notification is about; "" looks everywhere."""
+    return folder_of(event.subject, event.data)
 
 
 def report(ports: Ports, asset: str) -> None:
@@ -195,24 +190,3 @@ def _folders(ports: Ports, prefix: str) -> Iterator[tuple[str, Listed, list[List
 
 def _write_status(ports: Ports, folder: str, status: dict[str, Any]) -> None:
     ports.store().put(Bucket.INBOX, folder + STATUS, msgspec.json.encode(status))
-
-
-def _keys(data: Any) -> Iterator[str]:
-    """Object keys in a notification: SeaweedFS's filer webhook, S3 records (AWS, MinIO, Ceph), EventBridge."""
-    if not isinstance(data, dict):
-        return
-    if isinstance(data.get("key"), str) and data["key"].startswith("/buckets/"):
-        yield data["key"].removeprefix("/buckets/").partition("/")[2]
-    records = data.get("Records")
-    for record in records if isinstance(records, list) else ():
-        if (key := _at(record, "s3", "object", "key")) is not None:
-            yield unquote_plus(key)
-    if (key := _at(data, "detail", "object", "key")) is not None:
-        yield key
-
-
-def _at(value: object, *names: str) -> str | None:
-    """The text at a path of fields, if there is one."""
-    for name in names:
-        value = value.get(name) if isinstance(value, dict) else None
-    return value if isinstance(value, str) else None
