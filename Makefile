@@ -28,6 +28,9 @@ lint: setup-dev  ## style, types, and derived files
 bench: setup .make/bench  ## the speed goals, as ratios against named peers in the same run
 	.venv-bench/bin/python -m tests.bench
 
+test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (half an hour)
+	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation.py tests/contract/test_translation_hostile.py
+
 test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over faulty fakes
 	$(BIN)/python -m tests.simulation --histories 10000
 
@@ -72,4 +75,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults
+.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation
