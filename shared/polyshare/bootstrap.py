@@ -60,7 +60,7 @@ def build(settings: Settings) -> Ports:
     built = Ports(
         settings=settings,
         authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
-        catalogue=Catalogue(settings.database),
+        catalogue=Catalogue(settings.database, pool=settings.database_pool),
         bus=HttpBus(settings.functions_url, lambda: read_secret(settings.event_token_file, "event_token_file")),
         store=cache(lambda: _store(settings)),
         runner=cache(lambda: _runner(settings)),

@@ -19,7 +19,7 @@ from polyshare.errors import Misconfigured
 class Settings:
     """What a function needs to know; see each field's comment."""
 
-    database: str  # SQLAlchemy URL
+    database: str  # SQLAlchemy URL: sqlite://…, or postgresql://… without its password (passfile= names its file)
     s3_endpoint: str
     s3_access_key_file: str
     s3_secret_key_file: str
@@ -27,6 +27,7 @@ class Settings:
     event_token_file: str  # the shared secret that events between functions carry
     jwt_issuer: str
     jwks_file: str  # the issuer's public keys; "" asks the issuer's discovery document
+    database_pool: int = 4  # connections to PostgreSQL of one instance of a function
     s3_region: str = "us-east-1"
     s3_public_endpoint: str = ""  # as clients reach it, where that is another address
     bucket_blobs: str = "polyshare-blobs"

@@ -6,71 +6,73 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from polyshare.catalogue import tables
-from polyshare.errors import Unavailable
+from polyshare.catalogue.engine import make_engine
+from polyshare.errors import Misconfigured, Unavailable
+
+_UNDEFINED = ("42P01", "42703")  # SQLSTATE: no such table, no such column
+_READ_ONLY_OR_IDLE = "25"  # class of SQLSTATE: what a server that is no longer the primary answers
 
 
 class Catalogue:
-    """Transactions on one database.
+    """Transactions on one database; at most `pool` at once on PostgreSQL.
 
-    `transaction()` is for writing: on SQLite it takes the write lock at once, so two of them never interleave; what it
-    read is still true when it commits. `reading()` sees one consistent state and changes nothing.
+    `transaction()` is for writing. On SQLite two of them never interleave. On PostgreSQL (READ COMMITTED: each
+    statement sees what is committed by then) they do, so who reads to decide locks first (`catalogue.locks`): the asset
+    that it is about, or a name where there may be no row yet. `reading()` sees one consistent state, changes nothing.
+
+    SQLite's tables are made here if there are none; PostgreSQL's by `python -m polyshare.catalogue upgrade`.
     """
 
-    def __init__(self, url: str, *, create: bool = True) -> None:
-        if url.startswith("sqlite"):
-            memory = url in ("sqlite://", "sqlite:///:memory:")
-            self._engine = sa.create_engine(
-                url,
-                connect_args={"check_same_thread": False, "timeout": 30},
-                poolclass=sa.pool.StaticPool if memory else sa.pool.QueuePool,
-                **({} if memory else {"pool_size": 16, "max_overflow": 32}),
-            )
-            sa.event.listen(self._engine, "connect", _tune_sqlite)
-            sa.event.listen(self._engine, "begin", _begin_sqlite)
-        else:
-            self._engine = sa.create_engine(url, pool_pre_ping=True, pool_size=5, max_overflow=10)
-        if create:
-            tables.metadata.create_all(self._engine)
+    def __init__(self, url: str, *, pool: int = 4) -> None:
+        self._engine = make_engine(url, pool=pool)
+        if self._engine.dialect.name == "sqlite":
+            tables.create(self._engine)
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """Commits on leaving, rolls back on an exception. Raises Unavailable if the database does not answer."""
-        with self._connect(writes=True) as connection:
+        """Commits on leaving, rolls back on an exception.
+
+        Raises Unavailable if the database does not answer, or broke a deadlock or a wait by giving this one up: the
+        same call may be made again. Raises Misconfigured if it was not migrated.
+        """
+        with self._connect(polyshare_writes=True) as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Raises Unavailable if the database does not answer."""
-        with self._connect(writes=False) as connection:
+        """Raises as `transaction`."""
+        options: dict[str, object] = {"polyshare_writes": False}
+        if self._engine.dialect.name == "postgresql":
+            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
+        with self._connect(**options) as connection:
             yield connection
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
-    def _connect(self, *, writes: bool) -> Iterator[sa.Connection]:
+    def _connect(self, **options: object) -> Iterator[sa.Connection]:
         try:
-            with self._engine.connect().execution_options(polyshare_writes=writes) as connection, connection.begin():
-                yield connection
-        except OperationalError as error:
-            raise Unavailable(f"the catalogue's database does not answer: {error.orig}") from error
+            with self._engine.connect() as connection:
+                connection.execution_options(**options)
+                with connection.begin():
+                    yield connection
+        except (OperationalError, PoolTimeout) as error:
+            raise Unavailable(f"the catalogue's database does not answer: {_reason(error)}") from error
         except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Unavailable(f"the catalogue's database went away: {error.orig}") from error
+            state = str(getattr(error.orig, "sqlstate", None) or "")
+            if error.connection_invalidated or state.startswith(_READ_ONLY_OR_IDLE):
+                raise Unavailable(f"the catalogue's database went away: {_reason(error)}") from error
+            if isinstance(error, ProgrammingError) and state in _UNDEFINED:
+                raise Misconfigured(
+                    "the catalogue's database is not migrated: run python -m polyshare.catalogue upgrade"
+                ) from error
             raise
 
 
-def _tune_sqlite(connection: object, _record: object) -> None:
-    connection.isolation_level = None  # type: ignore[attr-defined]  # we say BEGIN ourselves
-    cursor = connection.cursor()  # type: ignore[attr-defined]
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
-
-
-def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("polyshare_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+def _reason(error: Exception) -> str:
+    return str(getattr(error, "orig", None) or error).strip()

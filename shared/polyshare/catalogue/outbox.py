@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
+from polyshare.catalogue.locks import lock
 from polyshare.catalogue.tables import inbox, outbox
 from polyshare.events import Event
 
@@ -36,13 +37,16 @@ def append_all(
 
 
 def deliver(ports: Ports, *, limit: int = 100) -> int:
-    """Send what is due, oldest first; what nobody took is due again later. Returns how many were taken."""
+    """Send what is due, longest due first; what nobody took is due again later. Returns how many were taken.
+
+    Several may send at once: each takes other rows, and passes over those that another is taking.
+    """
     now = ports.clock.now()
     with ports.catalogue.transaction() as connection:
         rows = connection.execute(
             sa.select(outbox)
             .where(outbox.c.due <= now)
-            .order_by(outbox.c.row)
+            .order_by(outbox.c.due, outbox.c.row)
             .limit(limit)
             .with_for_update(skip_locked=True)
         ).all()
@@ -65,6 +69,7 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
 
 def first_time(connection: sa.Connection, event: Event, now: float) -> bool:
     """Note that an event came in; False if it came before. In the transaction of what it causes."""
+    lock(connection, f"event {event.source} {event.id}")
     seen = connection.execute(
         sa.select(inbox.c.id).where(inbox.c.source == event.source, inbox.c.id == event.id)
     ).first()

@@ -11,6 +11,7 @@ from polyshare.api import Audited, AuditLog, Erase, Grant, Grants, Revoke, SetVi
 from polyshare.assets import Caller, Kind, Role, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
+from polyshare.catalogue.locks import lock_asset
 from polyshare.catalogue.tables import assets, audit, files, grants, inbox_drops, jobs, parents, stages, writes
 from polyshare.errors import Conflict, Erased, Invalid
 from polyshare.ledger.record import revocation_digest
@@ -114,7 +115,7 @@ def erase(ports: Ports, caller: Caller, reference: str, body: Erase) -> str:
     """
     now = ports.clock.now()
     with ports.catalogue.transaction() as connection:
-        asset = find_to_govern(connection, caller, reference, now)
+        asset = _locked(connection, caller, reference, now)
         if body.confirm != asset.id:
             raise Invalid(f"erasing can't be undone: give the asset's UUID, {asset.id}, as confirm")
         if asset.erased is None:
@@ -196,12 +197,19 @@ def audit_log(
 
 
 def _governed(connection: sa.Connection, caller: Caller, reference: str, now: float) -> Asset:
-    asset = find_to_govern(connection, caller, reference, now)
+    asset = _locked(connection, caller, reference, now)
     if asset.erased is not None:
         raise Erased(f"{reference} was erased")
     if asset.state in UNACKNOWLEDGED or (asset.record is None and asset.state == State.FAILED):
         raise Conflict(f"{reference} is {asset.state}: it is not registered")
     return asset
+
+
+def _locked(connection: sa.Connection, caller: Caller, reference: str, now: float) -> Asset:
+    """What a reference names to whom may govern it; it stays as it is until this transaction ends."""
+    asset = find_to_govern(connection, caller, reference, now)
+    lock_asset(connection, asset.id)
+    return find_to_govern(connection, caller, asset.id, now)
 
 
 def _grants(connection: sa.Connection, asset: Asset) -> Grants:

@@ -3,6 +3,9 @@
 An organisation's key writes below `<org>/` only, so the prefix decides the organisation. `<org>/<name>/dataset.json`,
 put last, says that the dataset is complete: {"metadata": {...}, "visibility": "..."}, both optional. What came of
 it is written beside it, as `polyshare.status.json`. A notification is only a hint: `sweep` looks by itself.
+
+Where <name> is the id of a reserved dataset, the files become that one; if its size or hash was announced, it is
+complete without dataset.json, as soon as that many bytes are there, or else the first object.
 """
 
 from __future__ import annotations
@@ -19,11 +22,13 @@ from polyshare.api import Request, decode
 from polyshare.assets import Kind, State, Visibility, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
+from polyshare.catalogue.locks import lock
 from polyshare.catalogue.tables import assets, inbox_drops, jobs, stages
-from polyshare.errors import Invalid, NotFound, PolyshareError, Unavailable
+from polyshare.errors import Invalid, Mismatch, NotFound, PolyshareError, Unavailable
 from polyshare.manifest import MOST_FILES, check_path, check_together
 from polyshare.notifications import folder_of
 from polyshare.operations.register import check_metadata
+from polyshare.operations.reserve import asked_of, fail, looks_like_an_id, reserved_dataset, take
 from polyshare.ports import Bucket, Listed
 
 MARKER = "dataset.json"
@@ -42,7 +47,11 @@ def look(ports: Ports, prefix: str = "") -> int:
     """Begin an ingest for each complete dataset below `prefix` that has none yet. Returns how many."""
     begun = 0
     for folder, marker, objects in _folders(ports, prefix):
-        if any(item.modified > marker.modified for item in objects):
+        if marker is None:
+            marker = _announced(ports, folder, objects)
+            if marker is None:
+                continue
+        elif any(item.modified > marker.modified for item in objects):
             _tell_to_wait(ports, folder)
             continue
         with ports.catalogue.reading() as connection:
@@ -76,10 +85,15 @@ def report(ports: Ports, asset: str) -> None:
 def _begin(ports: Ports, folder: str, marker: Listed, objects: list[Listed]) -> int:
     organisation, name = folder.split("/")[:2]
     now = ports.clock.now()
+    with ports.catalogue.reading() as connection:
+        reserved = reserved_dataset(connection, organisation, name)
+    asked = {} if reserved is None else asked_of(reserved)
     try:
-        drop = _read(ports, marker)
+        drop = _read(ports, marker) if marker.key == folder + MARKER else Drop()
         check_name(organisation, "organisation")
         check_name(name)
+        if reserved is None and looks_like_an_id(name):
+            raise Invalid(f"{name} is not the id of a dataset that is reserved for {organisation}: drop it elsewhere")
         listed = [
             {"path": check_path(item.key.removeprefix(folder)), "key": item.key, "size": item.size, "etag": item.etag}
             for item in objects
@@ -89,32 +103,37 @@ def _begin(ports: Ports, folder: str, marker: Listed, objects: list[Listed]) -> 
         if len(listed) > MOST_FILES:
             raise Invalid(f"{folder} has more than {MOST_FILES} files")
         check_together(str(item["path"]) for item in listed)
+        _check_announced(folder, asked, listed)
     except Unavailable:
         raise
     except PolyshareError as error:
         with ports.catalogue.transaction() as connection:
+            lock(connection, f"drop {folder}")
             if _is_known(connection, folder, marker, objects):
                 return 0
             connection.execute(
                 inbox_drops.insert().values(asset="", problem=error.message, **_named(folder, marker, objects))
             )
+            if reserved is not None and isinstance(error, Mismatch):
+                fail(connection, ports, reserved.id, error.message)
         _write_status(ports, folder, {"state": "refused", "reason": error.message})
         return 0
     with ports.catalogue.transaction() as connection:
+        lock(connection, f"drop {folder}")
         if _is_known(connection, folder, marker, objects):
             return 0
-        asset = ports.new_id()
+        asset = ports.new_id() if reserved is None else take(connection, reserved.id)
         connection.execute(
             assets.insert().values(
                 id=asset,
                 kind=Kind.DATASET,
                 organisation=organisation,
-                owner=f"inbox:{organisation}",
-                name=name,
+                owner=f"inbox:{organisation}" if reserved is None else reserved.owner,
+                name=name if reserved is None else None,
                 visibility=drop.visibility,
                 state=State.UPLOADING,
                 created=now,
-                fields=drop.metadata,
+                fields={**drop.metadata, **({} if reserved is None else reserved.fields), **_checked(asked)},
             )
         )
         connection.execute(
@@ -139,6 +158,8 @@ def _is_known(connection: sa.Connection, folder: str, marker: Listed, objects: l
     """Whether this drop came to something: the same marker, or the same files with a marker put once more."""
     named = _named(folder, marker, objects)
     same = sa.or_(inbox_drops.c.etag == named["etag"], inbox_drops.c.listing == named["listing"])
+    if looks_like_an_id(folder.split("/")[1]):  # of a reserved dataset: there is one drop under it
+        same = sa.or_(same, inbox_drops.c.asset != "")
     known = sa.select(inbox_drops.c.asset).where(inbox_drops.c.prefix == folder, same)
     return connection.execute(known.limit(1)).first() is not None
 
@@ -168,8 +189,8 @@ def _read(ports: Ports, marker: Listed) -> Drop:
     return drop
 
 
-def _folders(ports: Ports, prefix: str) -> Iterator[tuple[str, Listed, list[Listed]]]:
-    """Each `<org>/<name>/` that has a marker, with its other objects."""
+def _folders(ports: Ports, prefix: str) -> Iterator[tuple[str, Listed | None, list[Listed]]]:
+    """Each `<org>/<name>/`, its marker if it has one, and its other objects."""
     folder, marker, objects = "", None, list[Listed]()
     for item in ports.store().list(Bucket.INBOX, prefix):
         parts = item.key.split("/")
@@ -177,15 +198,46 @@ def _folders(ports: Ports, prefix: str) -> Iterator[tuple[str, Listed, list[List
             continue
         here = f"{parts[0]}/{parts[1]}/"
         if here != folder:
-            if marker is not None:
+            if folder:
                 yield folder, marker, objects
             folder, marker, objects = here, None, []
         if item.key == here + MARKER:
             marker = item
         elif item.key != here + STATUS:
             objects.append(item)
-    if marker is not None:
+    if folder:
         yield folder, marker, objects
+
+
+def _announced(ports: Ports, folder: str, objects: list[Listed]) -> Listed | None:
+    """What completes a reserved dataset whose size or hash was announced, if it is there: its newest object."""
+    organisation, name = folder.split("/")[:2]
+    if not objects or not looks_like_an_id(name):
+        return None
+    with ports.catalogue.reading() as connection:
+        reserved = reserved_dataset(connection, organisation, name)
+    asked = {} if reserved is None else asked_of(reserved)
+    enough = asked.get("size_bytes") or (0 if "hash" in asked else None)
+    if enough is None or sum(item.size for item in objects) < enough:
+        return None
+    return max(objects, key=lambda item: item.modified)
+
+
+def _check_announced(folder: str, asked: dict[str, Any], listed: list[dict[str, Any]]) -> None:
+    """Raises Mismatch unless the files are what was announced; a hash is compared when they are read."""
+    size = sum(item["size"] for item in listed)
+    if asked.get("size_bytes", size) != size:
+        raise Mismatch(f"{folder} has {size} bytes, but {asked['size_bytes']} were announced: reserve another id")
+    if "hash" in asked:
+        if len(listed) != 1:
+            raise Mismatch(f"{folder} has {len(listed)} files, but the hash of one was announced: reserve another id")
+        listed[0]["hash"] = asked["hash"]
+
+
+def _checked(asked: dict[str, Any]) -> dict[str, str]:
+    """What the record may say once the ingest has compared it."""
+    hash = str(asked.get("hash", ""))
+    return {"checked_hash": hash} if hash.startswith("sha256:") else {}
 
 
 def _write_status(ports: Ports, folder: str, status: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ one before. A completion is accepted once; the same again is answered the same, 
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -20,6 +20,7 @@ from polyshare.api import AskInputUrls, AskOutputUrls, CompleteJob, File, JobDoc
 from polyshare.assets import Kind, State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
+from polyshare.catalogue.locks import lock_job
 from polyshare.catalogue.tables import assets, files, jobs, parents, stages, writes
 from polyshare.errors import Conflict, Erased, Forbidden, Invalid, Unauthenticated
 from polyshare.hashing import Digest, part_count
@@ -50,13 +51,14 @@ def start_ready(ports: Ports, asset: str) -> None:
         start(ports, job)
 
 
-def start(ports: Ports, job: str, *, retry: bool = False) -> bool:
-    """Hand a job's next attempt to the runner if it may start; with `retry`, also one that was started and is lost."""
+def start(ports: Ports, job: str, *, lost: int | None = None) -> bool:
+    """Hand a job's next attempt to the runner if it may start; also after the attempt that is `lost`."""
     now = ports.clock.now()
     token = ports.random.bytes(32).hex()
     with ports.catalogue.transaction() as connection:
+        lock_job(connection, job)
         row = connection.execute(sa.select(jobs).where(jobs.c.id == job)).one()
-        if row.state != "waiting" and not (retry and row.state in ("queued", "running", "publishing")):
+        if row.state != "waiting" and (row.attempt != lost or row.state in ("done", "failed")):
             return False
         if row.completion is not None:
             return False
@@ -102,6 +104,7 @@ def start(ports: Ports, job: str, *, retry: bool = False) -> bool:
 def begin(ports: Ports, job: str, token: str, attempt: int) -> JobDocument:
     """What the job's steps need to know. Raises Unauthenticated, or Conflict for an attempt that is fenced or over."""
     with ports.catalogue.transaction() as connection:
+        lock_job(connection, job)
         row = _authorised(connection, ports, job, token, attempt)
         asset = connection.execute(sa.select(assets).where(assets.c.id == row.asset)).one()
         _advance(connection, ports, row, asset, "started")
@@ -149,6 +152,7 @@ def sign_inputs(ports: Ports, job: str, token: str, body: AskInputUrls) -> list[
 def progress(ports: Ports, job: str, token: str, body: JobProgress) -> None:
     """Note where a job is; raises Conflict when it should stop."""
     with ports.catalogue.transaction() as connection:
+        lock_job(connection, job)
         row = _authorised(connection, ports, job, token, body.attempt)
         asset = connection.execute(sa.select(assets).where(assets.c.id == row.asset)).one()
         if asset.erased is not None:
@@ -192,7 +196,11 @@ def complete(ports: Ports, job: str, token: str, body: CompleteJob) -> None:
         if body.outcome == "failed":
             _accept_failure(ports, row, asset, body, digest)
         elif row.action == "ingest" and body.outcome == "ingested":
-            _accept_ingest(ports, row, asset, body, digest)
+            wrong = _not_as_stated(row.inbox, body.files)
+            if wrong is None:
+                _accept_ingest(ports, row, asset, body, digest)
+            else:
+                _accept_failure(ports, row, asset, msgspec.structs.replace(body, reason=wrong), digest)
         elif row.action in _END and body.outcome == _END[row.action][0]:
             _accept_result(ports, row, asset, body, digest)
         else:
@@ -226,6 +234,7 @@ def finish(ports: Ports, job: str) -> None:
             connection.execute(jobs.update().where(jobs.c.id == job).values(state=ended))
         return
     with ports.catalogue.transaction() as connection:
+        lock_job(connection, job)
         state = connection.scalar(sa.select(jobs.c.state).where(jobs.c.id == job))
         if state in ("done", "failed"):
             return
@@ -328,8 +337,22 @@ def _accept_ingest(ports: Ports, row: sa.Row[Any], asset: Asset, body: CompleteJ
     freeze(ports, asset.id, _collected(ports, row, asset, body.files), {}, accept)
 
 
+def _not_as_stated(listed: Sequence[Mapping[str, Any]], found: Sequence[File]) -> str | None:
+    """What is wrong where an object was announced with a hash. Of one in many parts the ingest checks sha256 itself."""
+    stated = {item["path"]: item["hash"] for item in listed if "hash" in item}
+    for file in found:
+        hash = stated.get(file.path)
+        comparable = hash is not None and (hash.partition(":")[0] == file.digest.partition(":")[0])
+        if comparable and hash != file.digest:
+            return f"{file.path} is {file.digest}, but {hash} was announced"
+        if hash is not None and not comparable and hash.startswith("sha256-"):
+            return f"{file.path} is {file.digest}, in another number of parts than {hash}, which was announced"
+    return None
+
+
 def _still_running(connection: sa.Connection, row: sa.Row[Any], body: CompleteJob) -> None:
     """In the transaction that accepts a completion: raises Conflict if another was, or another attempt began."""
+    lock_job(connection, row.id)
     current = connection.execute(sa.select(jobs).where(jobs.c.id == row.id)).one()
     if current.completion is not None or current.attempt != body.attempt:
         raise Conflict(f"attempt {body.attempt} of job {row.id} is not the running one")
@@ -465,7 +488,7 @@ def _items(connection: sa.Connection, asset: str, part: str) -> list[dict[str, A
 
 
 def _item_json(ports: Ports, item: dict[str, Any]) -> dict[str, Any]:
-    shown: dict[str, Any] = {name: item[name] for name in ("path", "size", "digest", "etag") if name in item}
+    shown: dict[str, Any] = {name: item[name] for name in ("path", "size", "digest", "etag", "hash") if name in item}
     if part_count(item["size"]) > 1 and "digest" in item:
         shown["parts"] = part_digests(ports, item["key"])
     return shown

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -18,6 +19,7 @@ from polyshare.api import (
 )
 from polyshare.assets import Caller, Kind, Role, State
 from polyshare.bootstrap import Ports
+from polyshare.catalogue.locks import lock_asset
 from polyshare.catalogue.tables import assets, parents, stages
 from polyshare.errors import Conflict, Erased, Invalid, PolyshareError
 from polyshare.manifest import Manifest
@@ -36,7 +38,13 @@ def register_dataset(ports: Ports, caller: Caller, body: RegisterDataset, key: s
 
 
 def register_imported(
-    ports: Ports, caller: Caller, body: RegisterImportedModel, key: str | None
+    ports: Ports,
+    caller: Caller,
+    body: RegisterImportedModel,
+    key: str | None,
+    *,
+    reserved: str | None = None,
+    fields: Mapping[str, Any] = {},
 ) -> Registered | Uploading:
     """A model trained elsewhere: the platform vouches for its bytes, not for how they came to be."""
     manifest = _content(manifest_of(body.files))
@@ -47,12 +55,15 @@ def register_imported(
         body,
         manifest,
         parents=[(parent.id, "dataset") for parent in linked],
-        fields={"trained_by_platform": False},
+        fields={"trained_by_platform": False, **fields},
+        reserved=reserved,
     )
     return declare(ports, caller, declaration, key)
 
 
-def register_model(ports: Ports, caller: Caller, body: RegisterModel, key: str | None) -> Registered | Uploading:
+def register_model(
+    ports: Ports, caller: Caller, body: RegisterModel, key: str | None, *, reserved: str | None = None
+) -> Registered | Uploading:
     """A model to be trained: raises NotFound for its dataset, Conflict if that is revoked or not registered."""
     from polyshare.jobs.environment import resolve
 
@@ -77,7 +88,8 @@ def register_model(ports: Ports, caller: Caller, body: RegisterModel, key: str |
         "allow_revoked": body.allow_revoked,
     }
     fields = {"environment": environment}
-    declaration = Declaration(Kind.MODEL, body, source, [(dataset.id, "dataset")], request, job="train", fields=fields)
+    linked = [(dataset.id, "dataset")]
+    declaration = Declaration(Kind.MODEL, body, source, linked, request, job="train", fields=fields, reserved=reserved)
     return declare(ports, caller, declaration, key)
 
 
@@ -161,6 +173,7 @@ def translate_trained(ports: Ports, event: events.Event) -> None:
     except (Invalid, Conflict, Erased) as error:
         stage, detail = "not translated", error.message
     with ports.catalogue.transaction() as connection:
+        lock_asset(connection, model.id)
         if not _is_told(connection, model.id):
             connection.execute(stages.insert().values(asset=model.id, stage=stage, at=ports.clock.now(), detail=detail))
 

@@ -16,13 +16,13 @@ from typing import Any
 import msgspec
 import rfc8785
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError
 
 from polyshare import events
 from polyshare.api import File, Registered, Registration, Uploading
 from polyshare.assets import Caller, Kind, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
+from polyshare.catalogue.locks import lock, lock_asset
 from polyshare.catalogue.tables import assets, files, idempotency, inbox_drops, jobs, parents, stages, uploads, writes
 from polyshare.errors import Conflict, Erased, Invalid, NotFound
 from polyshare.ledger.record import Record, asset_address, trust_root
@@ -30,9 +30,13 @@ from polyshare.manifest import Manifest, commitment
 from polyshare.metadata import Metadata, check_fields
 from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
-from polyshare.operations.uploads import Stored, close, collect, missing, open_upload
+from polyshare.operations.reserve import is_reserved, take
+from polyshare.operations.uploads import Stored, close, collect, missing, open_upload, sign_first
 
-DERIVED = ("name", "version", "organisation", "registrant", "kind", "files", "bytes")  # metadata that we write
+DERIVED = (  # metadata that we write
+    *("name", "version", "organisation", "registrant", "kind", "files", "bytes"),
+    "checked_hash",  # SHA-256 of all the bytes of the one file, in one pass, which was checked when they came
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +51,7 @@ class Declaration:
     job: str | None = None  # action that follows
     fields: Mapping[str, Any] = field(default_factory=dict)  # further metadata
     once: str | None = None  # what the registry has one of, whoever asks for it
+    reserved: str | None = None  # the id that was given out for it
 
 
 def manifest_of(listed: Sequence[File]) -> Manifest:
@@ -67,9 +72,12 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
     now = ports.clock.now()
     subject, key = ("", declaration.once) if declaration.once else (caller.subject, key)
     with ports.catalogue.transaction() as connection:
+        if key:
+            lock(connection, f"idempotency {subject} {key}")
         asset = _begun(connection, subject, key, asked) if key else None
+        new = asset is None and not declaration.reserved
         if asset is None:
-            asset = ports.new_id()
+            asset = take(connection, declaration.reserved) if declaration.reserved else ports.new_id()
             connection.execute(
                 assets.insert().values(
                     id=asset,
@@ -98,19 +106,22 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
                 connection.execute(
                     idempotency.insert().values(subject=subject, key=key, request=asked, asset=asset, at=now)
                 )
-    return progress(ports, asset)
+    return progress(ports, asset, new=new)
 
 
-def progress(ports: Ports, asset: str) -> Registered | Uploading:
-    """How far a registration is: registered, or what must still be uploaded. Confirms what has nothing to upload."""
+def progress(ports: Ports, asset: str, *, new: bool = False) -> Registered | Uploading:
+    """How far a registration is: registered, or what must still be uploaded. Confirms what has nothing to upload.
+
+    Of a new one, nothing can be in the store yet.
+    """
     with ports.catalogue.reading() as connection:
         row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         if row.state not in UNACKNOWLEDGED:
             return registered(row)
         upload = connection.execute(sa.select(uploads).where(uploads.c.id == asset)).one()
-        absent = missing(connection, ports, asset) if row.state == State.UPLOADING else []
+        absent = missing(connection, ports, asset, new=new) if row.state == State.UPLOADING else []
     if absent:
-        return Uploading(id=asset, missing=absent, expires=upload.expires)
+        return Uploading(id=asset, missing=absent, urls=sign_first(ports, upload, absent), expires=upload.expires)
     return confirm(ports, asset)
 
 
@@ -129,6 +140,8 @@ def confirm(ports: Ports, asset: str) -> Registered:
     with ports.catalogue.reading() as connection:
         row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         upload = connection.execute(sa.select(uploads).where(uploads.c.id == asset)).first()
+    if is_reserved(row):
+        raise Conflict(f"{asset} is reserved, and nothing was said of it yet that could be confirmed")
     if row.state == State.UPLOADING:
         if upload is None or upload.closed:
             raise NotFound(f"the upload of {asset} has expired: begin again")
@@ -147,23 +160,21 @@ def freeze(
     also: Callable[[sa.Connection], None] = lambda connection: None,
 ) -> Asset:
     """Fix the record, and so the contract's address. Nothing in it is computed later. `also`: in its transaction."""
-    for _ in range(20):  # two registrations of one name at once: the second takes the next version
-        try:
-            with ports.catalogue.transaction() as connection:
-                row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
-                if row.state != State.UPLOADING:
-                    return row
-                _check_reused(connection, asset, reused)
-                values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
-                connection.execute(assets.update().where(assets.c.id == asset).values(**values))
-                part = "source" if row.request is not None else "content"
-                write_files(connection, asset, part, stored)
-                close(connection, asset)
-                also(connection)
-                return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
-        except IntegrityError:
-            continue
-    raise Conflict(f"too many versions of this name are registered at once: try {asset} again")
+    with ports.catalogue.transaction() as connection:
+        lock_asset(connection, asset)
+        row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        if row.state != State.UPLOADING:
+            return row
+        if row.name is not None:  # two registrations of one name at once: the second takes the next version
+            lock(connection, f"name {row.organisation}/{row.name}")
+        _check_reused(connection, asset, reused)
+        values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
+        connection.execute(assets.update().where(assets.c.id == asset).values(**values))
+        part = "source" if row.request is not None else "content"
+        write_files(connection, asset, part, stored)
+        close(connection, asset)
+        also(connection)
+        return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
 
 
 def acknowledge(ports: Ports, row: Asset) -> Asset:
@@ -179,6 +190,7 @@ def acknowledge(ports: Ports, row: Asset) -> Asset:
     journal.register(ports, row.id, document)
     with ports.catalogue.transaction() as connection:
         now = ports.clock.now()
+        lock_asset(connection, row.id)
         current = connection.execute(sa.select(assets).where(assets.c.id == row.id)).one()
         if current.state != State.REGISTERING:
             return current
@@ -342,18 +354,21 @@ def _parent_addresses(connection: sa.Connection, asset: str) -> tuple[bytes, ...
 
 
 def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, str]) -> None:
-    """Raises Conflict if a blob that was there at the declaration was erased since."""
+    """Raises Conflict if a blob that was there at the declaration was erased since.
+
+    Who has them is not erased before this transaction ends: erasing, which looks who else has them, comes after it.
+    """
     wanted = set(reused.values())
     if not wanted:
         return
-    held = set(
-        connection.scalars(
-            sa.select(files.c.key)
-            .join(assets, assets.c.id == files.c.asset)
-            .where(files.c.key.in_(wanted), assets.c.erased.is_(None))
-        )
+    held = connection.execute(
+        sa.select(files.c.key)
+        .join(assets, assets.c.id == files.c.asset)
+        .where(files.c.key.in_(wanted), assets.c.erased.is_(None))
+        .order_by(assets.c.id)
+        .with_for_update(read=True, of=assets)
     )
-    if wanted - held:
+    if wanted - {row.key for row in held}:
         raise Conflict(f"bytes that {asset} was to share were erased meanwhile: begin again with a new upload")
 
 

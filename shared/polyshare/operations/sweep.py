@@ -11,6 +11,7 @@ from polyshare import events
 from polyshare.assets import State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox, tables
+from polyshare.catalogue.locks import lock_asset
 from polyshare.catalogue.tables import assets, files, idempotency, inbox, inbox_drops, jobs, uploads, writes
 from polyshare.errors import PolyshareError
 from polyshare.jobs.job import RunState
@@ -90,7 +91,7 @@ def _recover_jobs(ports: Ports) -> None:
         if row.attempt >= ATTEMPTS:
             fail(ports, row.id, f"the runner lost this job {row.attempt} times: see polyshare doctor")
         else:
-            start(ports, row.id, retry=True)
+            start(ports, row.id, lost=row.attempt)
 
     _each(ports, _rows(ports, started), recover)
 
@@ -145,7 +146,8 @@ def _drop_expired_uploads(ports: Ports) -> None:
 
     def expire(row: sa.Row[tuple[object, ...]]) -> None:
         with ports.catalogue.transaction() as connection:
-            if connection.scalar(sa.select(assets.c.state).where(assets.c.id == row.id)) != State.UPLOADING:
+            asset = lock_asset(connection, str(row.id))
+            if asset is None or asset.state != State.UPLOADING:
                 return
             connection.execute(uploads.update().where(uploads.c.id == row.id).values(closed=True))
             connection.execute(jobs.update().where(jobs.c.asset == row.id).values(state="failed"))

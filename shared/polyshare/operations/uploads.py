@@ -19,6 +19,7 @@ import sqlalchemy as sa
 from polyshare.api import SignedUrl
 from polyshare.assets import Caller
 from polyshare.bootstrap import Ports
+from polyshare.catalogue.locks import lock
 from polyshare.catalogue.tables import assets, files, multiparts, parts, uploads
 from polyshare.errors import Conflict, Invalid, NotFound, TooLarge
 from polyshare.hashing import part_count, part_range
@@ -27,6 +28,7 @@ from polyshare.operations.access import readable
 from polyshare.ports import Bucket
 
 _PAGE = 500
+_FIRST, _FIRST_BYTES = 100, 256 * 1024 * 1024  # files and bytes whose URLs are given before they are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +68,34 @@ def open_upload(
     )
 
 
-def missing(connection: sa.Connection, ports: Ports, upload: str) -> list[str]:
-    """Paths of an open upload whose bytes are not all there; raises NotFound."""
+def missing(connection: sa.Connection, ports: Ports, upload: str, *, new: bool = False) -> list[str]:
+    """Paths of an open upload whose bytes are not all there; of a new one, nothing is. Raises NotFound."""
     row = _open(connection, upload)
-    there = _there(ports, row.organisation, upload)
-    done = _completed(connection, upload)
+    there = {} if new else _there(ports, row.organisation, upload)
+    done = set() if new else _completed(connection, upload)
     return [
         entry.path
         for entry in Manifest.from_json(row.files).entries
         if entry.path not in row.reused and not _is_there(row, entry, there, done)
     ]
+
+
+def sign_first(ports: Ports, upload: sa.Row[Any], absent: Sequence[str]) -> dict[str, SignedUrl]:
+    """Signed PUTs of the first missing files in one part: who uploads a few small files need not ask for any."""
+    declared = {entry.path: entry for entry in Manifest.from_json(upload.files).entries}
+    signed: dict[str, SignedUrl] = {}
+    weight = 0
+    for path in absent:
+        digest = declared[path].digest
+        weight += digest.size
+        if len(signed) == _FIRST or weight > _FIRST_BYTES:
+            break
+        if digest.parts == 1:
+            key = key_of(upload.organisation, upload.id, path, digest.size, digest.sha256.hex())
+            seconds = ports.settings.url_seconds
+            request = ports.store().sign_put(Bucket.BLOBS, key, sha256=digest.sha256, seconds=seconds)
+            signed[path] = SignedUrl(request.url, dict(request.headers))
+    return signed
 
 
 def sign(ports: Ports, upload: str, wanted: Sequence[tuple[str, int, bytes]]) -> list[SignedUrl | None]:
@@ -119,7 +139,7 @@ def sign_parts(ports: Ports, upload: str, wanted: Sequence[Wanted | None]) -> li
     store, seconds = ports.store(), ports.settings.url_seconds
     of_many = [w for w in wanted if w is not None and part_count(w.size) > 1]
     started = _start_multiparts(ports, upload, {w.key for w in of_many})
-    _fix_parts(ports, of_many)
+    _fix_parts(ports, upload, of_many)
     sizes = {key: store.list_parts(Bucket.BLOBS, key, name) for key, name in started.items()}
     signed: list[SignedUrl | None] = []
     for w in wanted:
@@ -141,8 +161,10 @@ def collect(ports: Ports, organisation: str, upload: str, manifest: Manifest, re
     """
     store = ports.store()
     there = _there(ports, organisation, upload)
-    with ports.catalogue.reading() as connection:
-        names = {r.key: r for r in connection.execute(sa.select(multiparts).where(multiparts.c.upload == upload))}
+    names: dict[str, sa.Row[Any]] = {}
+    if any(entry.digest.parts > 1 for entry in manifest.entries):
+        with ports.catalogue.reading() as connection:
+            names = {r.key: r for r in connection.execute(sa.select(multiparts).where(multiparts.c.upload == upload))}
     stored, absent = [], []
     for entry in manifest.entries:
         key = reused.get(entry.path) or key_of(organisation, upload, entry.path, entry.size, entry.digest.sha256.hex())
@@ -225,6 +247,7 @@ def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, st
     for key in sorted(keys - names.keys()):
         name = ports.store().start_multipart(Bucket.BLOBS, key)
         with ports.catalogue.transaction() as connection:
+            lock(connection, f"upload {upload}")
             other = connection.scalar(sa.select(multiparts.c.multipart).where(multiparts.c.key == key))
             if other is None:
                 connection.execute(multiparts.insert().values(key=key, upload=upload, multipart=name))
@@ -234,12 +257,13 @@ def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, st
     return names
 
 
-def _fix_parts(ports: Ports, wanted: Iterable[Wanted]) -> None:
+def _fix_parts(ports: Ports, upload: str, wanted: Iterable[Wanted]) -> None:
     """Only one digest is ever signed for a part, so what is there is what was declared."""
     rows = [{"key": w.key, "number": w.part, "sha256": w.sha256} for w in wanted]
     if not rows:
         return
     with ports.catalogue.transaction() as connection:
+        lock(connection, f"upload {upload}")
         for row in rows:
             fixed = connection.scalar(
                 sa.select(parts.c.sha256).where(parts.c.key == row["key"], parts.c.number == row["number"])

@@ -64,6 +64,9 @@ class Stack:
         store, chain = self._prepare()
         if self.layout.trust_root.exists():  # all settings are known, so nothing has to wait for anything
             self._write_settings()
+            from polyshare.catalogue.migrate import upgrade
+
+            upgrade(f"sqlite:///{self.layout.database}")
             self.supervisor.start(store, self._functions(), self._runner(), chain)
             self._check_chain()
         else:
