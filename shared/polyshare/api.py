@@ -91,10 +91,11 @@ class Registered(Struct, kw_only=True):
 
 
 class Uploading(Struct, kw_only=True):
-    """Upload what is missing (ask for URLs), then confirm."""
+    """Upload what is missing, by the URLs given and by those asked for, then confirm."""
 
     id: str
     missing: list[str]  # paths
+    urls: dict[str, SignedUrl] = {}  # path → PUT of the whole file, of the first that are missing and small
     expires: float
 
 

@@ -1,4 +1,4 @@
-"""HTTP connections that are kept open, one a thread and server, on the standard library alone.
+"""HTTP connections that are kept open and lent to one request at a time, on the standard library alone.
 
 http.client rather than a client library: it starts in a tenth of the CPU time of httpx (the CLI is started often), and
 gives transfers the socket itself, so that the kernel can send a file without copying it through Python.
@@ -42,42 +42,43 @@ _R = TypeVar("_R")
 
 
 class Connections:
-    """Connections of this process, one a thread and server; HTTPS_PROXY and NO_PROXY are followed for https."""
+    """Connections of this process, for any of its threads: no more than it ever used at once.
+
+    HTTPS_PROXY and NO_PROXY are followed for https.
+    """
 
     def __init__(self, *, idle: float = IDLE_SECONDS, pause: float = FIRST_PAUSE) -> None:
         """`idle` is the longest silence and `pause` the time before a second try, in seconds."""
         self.idle, self.first_pause = idle, pause
-        self._own = threading.local()
         self._lock = threading.Lock()
-        self._all: list[http.client.HTTPConnection] = []
+        self._free: dict[str, list[http.client.HTTPConnection]] = {}  # by server, last used last
+        self._lent: set[http.client.HTTPConnection] = set()
         self._aborted = threading.Event()
 
     def exchange(self, url: str, action: Callable[[http.client.HTTPConnection], _R]) -> _R:
-        """Do one request and answer on this thread's connection to the URL's server.
+        """Do one request and its answer on a connection to the URL's server that nobody else has meanwhile.
 
         A kept connection that the server closed meanwhile is opened anew, once and only if it had been used before.
         """
         if self._aborted.is_set():
             raise Aborted("ended before it was done")
-        kept, connection = self._connection(url)
+        server = url.partition("://")[0] + "://" + url.partition("://")[2].partition("/")[0]
+        connection = self._lend(server, url)
         try:
-            return action(connection)
-        except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
-            connection.close()
-            if not kept:
-                raise
-            return self._anew(url, action)
+            try:
+                kept = self._connect(connection)
+                return action(connection)
+            except (http.client.RemoteDisconnected, BrokenPipeError, ConnectionResetError):
+                connection.close()
+                if not kept:
+                    raise
+                self._connect(connection)
+                return action(connection)
         except BaseException:
             connection.close()  # half an answer may be left on it
             raise
-
-    def _anew(self, url: str, action: Callable[[http.client.HTTPConnection], _R]) -> _R:
-        _, connection = self._connection(url)
-        try:
-            return action(connection)
-        except BaseException:
-            connection.close()
-            raise
+        finally:
+            self._take_back(server, connection)
 
     def reply(self, connection: http.client.HTTPConnection) -> Reply:
         """Read the answer to what was sent; raises HTTPException when it is unreasonably large."""
@@ -102,7 +103,7 @@ class Connections:
         """End what other threads do on their connections at once: it raises there."""
         self._aborted.set()
         with self._lock:
-            for connection in self._all:
+            for connection in self._lent:
                 if connection.sock is not None:
                     with contextlib.suppress(OSError):
                         connection.sock.shutdown(socket.SHUT_RDWR)
@@ -112,27 +113,33 @@ class Connections:
         self._aborted.clear()
 
     def close(self) -> None:
-        """Close the connections of all threads."""
+        """Close all connections."""
         with self._lock:
-            for connection in self._all:
+            for connection in (*self._lent, *(kept for some in self._free.values() for kept in some)):
                 connection.close()
-            self._all.clear()
+            self._free.clear()
 
-    def _connection(self, url: str) -> tuple[bool, http.client.HTTPConnection]:
-        scheme, _, rest = url.partition("://")
-        key = (scheme, rest.partition("/")[0])
-        pool: dict[tuple[str, str], http.client.HTTPConnection] = self._own.__dict__.setdefault("pool", {})
-        connection = pool.get(key)
-        if connection is None:
-            connection = pool[key] = _open(url)
-            with self._lock:
-                self._all.append(connection)
-        kept = connection.sock is not None
-        if not kept:
+    def _lend(self, server: str, url: str) -> http.client.HTTPConnection:
+        with self._lock:
+            free = self._free.get(server)
+            connection = free.pop() if free else _open(url)
+            self._lent.add(connection)
+            return connection
+
+    def _take_back(self, server: str, connection: http.client.HTTPConnection) -> None:
+        with self._lock:
+            self._lent.discard(connection)
+            if connection.sock is not None:
+                self._free.setdefault(server, []).append(connection)
+
+    def _connect(self, connection: http.client.HTTPConnection) -> bool:
+        """Whether it was connected already."""
+        connected = connection.sock is not None
+        if not connected:
             connection.timeout = CONNECT_SECONDS
             connection.connect()
             connection.sock.settimeout(self.idle)
-        return kept, connection
+        return connected
 
 
 def _open(url: str) -> http.client.HTTPConnection:

@@ -102,13 +102,21 @@ def _send(
             raise Unavailable(f"{function} answered {len(answer.urls)} URLs for {len(pieces)} parts")
         return answer.urls
 
+    def send(piece: _Piece, signed: SignedUrl) -> None:
+        flight.submit(_put(endpoint, ask, piece, signed, progress))
+
     with Flight(endpoint.connections) as flight:
-        for page in pages(_pieces(wanted), lambda piece: piece.length, most=_MOST, weight=_WEIGHT):
+        first = [source for source in wanted if source.path in uploading.urls and source.hashed.digest.parts == 1]
+        for source in first:
+            send(_Piece(source, 1), uploading.urls[source.path])
+        given = {source.path for source in first}
+        left = [source for source in wanted if source.path not in given]
+        for page in pages(_pieces(left), lambda piece: piece.length, most=_MOST, weight=_WEIGHT):
             for piece, signed in zip(page, ask(page), strict=True):
                 if signed is None:
                     progress.advance(piece.length)
                 else:
-                    flight.submit(_put(endpoint, ask, piece, signed, progress))
+                    send(piece, signed)
             flight.drain(2 * STREAMS)
     progress.end()
 
