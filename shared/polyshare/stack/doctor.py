@@ -107,12 +107,13 @@ def _processes(layout: Layout) -> Iterator[Finding]:
 
     state = read_json(layout.stack) or {}
     for name, pid in state.get("pids", {}).items():
-        alive = psutil.pid_exists(pid)
-        found = f"process {pid}"
-        if alive:
-            memory = psutil.Process(pid).memory_info().rss
-            found += f", {memory / 2**20:.0f} MiB"
         mend = f"the supervisor starts it again; if it keeps ending, see {layout.log / name}.log"
+        try:
+            process = psutil.Process(pid)
+            alive = process.status() != psutil.STATUS_ZOMBIE  # killed, and its supervisor has not looked yet
+            found = f"process {pid}, {process.memory_info().rss / 2**20:.0f} MiB"
+        except psutil.NoSuchProcess:
+            alive = False
         yield Finding(name, alive, found if alive else f"process {pid} is gone", mend)
     if not state.get("pids"):
         yield Finding("stack", False, "it is starting, or could not", f"wait a moment; then see {layout.log}")
