@@ -5,6 +5,7 @@ Roles come from the claim `orgs`: {organisation: reader | publisher | admin}.
 
 from __future__ import annotations
 
+import base64
 import hmac
 import json
 import threading
@@ -101,6 +102,23 @@ class Authenticator:
                 return KeySet.import_key_set(client.get(found["jwks_uri"]).raise_for_status().json())
         except (httpx.HTTPError, KeyError, ValueError) as error:
             raise Unavailable(f"the issuer {self._issuer} does not give its keys: {error}") from error
+
+
+def bearer_of_basic(authorization: str | None) -> str | None:
+    """The header with a token that HTTP Basic carries as its password (RFC 7617), as a bearer's; others as they are.
+
+    The user name is not looked at: who is calling is what the token says. Raises Unauthenticated.
+    """
+    scheme, _, given = (authorization or "").partition(" ")
+    if scheme.lower() != "basic":
+        return authorization
+    try:
+        token = base64.b64decode(given.strip(), validate=True).decode().partition(":")[2]
+    except ValueError as error:
+        raise Unauthenticated("the Authorization header is not `Basic <base64 of user:token>`") from error
+    if not token:
+        raise Unauthenticated("the password is empty: it is the token, which polyshare login gets")
+    return f"Bearer {token}"
 
 
 def is_secret(given: str | None, expected: str) -> bool:

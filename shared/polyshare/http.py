@@ -11,26 +11,29 @@ import inspect
 import logging
 import re
 import uuid
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 from urllib.parse import unquote
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from polyshare import api, events
 from polyshare.assets import ANONYMOUS, Caller
-from polyshare.auth import is_secret
+from polyshare.auth import bearer_of_basic, is_secret
 from polyshare.bootstrap import Ports, ports
 from polyshare.errors import Invalid, NotAllowed, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
 from polyshare.settings import read_secret
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes: a manifest of 100,000 files
+LARGEST_FILE = 5 * 1024**3  # bytes of a form that brings a file: it lies on the function's disk for a while
 PROBLEM = "urn:polyshare:problem:"
+_BASIC = 'Basic realm="polyshare", charset="UTF-8"'
 _NUMBER = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?")
 _JSON = re.compile(r"application/([a-z0-9.+-]+\+)?json")
 _log = logging.getLogger("polyshare")
@@ -49,6 +52,7 @@ class Call:
     body: Any
     token: str  # of a job; "" otherwise
     idempotency_key: str | None
+    file: SentFile | None = None
 
     def number(self, name: str, default: float, *, most: float) -> float:
         """A number of the query string, at least 0 and at most `most`; raises Invalid."""
@@ -70,8 +74,26 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
+class SentFile:
+    """The file of a form; it is gone when the request is answered."""
+
+    name: str
+    content: BinaryIO
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes that are sent as they come, instead of JSON."""
+
+    pieces: Iterator[bytes]
+    size: int
+    media_type: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
-    """A status and a body (a value of polyshare.api, or None for 204)."""
+    """A status and a body (a value of polyshare.api, Content, or None for 204)."""
 
     status: int
     body: Any = None
@@ -84,13 +106,14 @@ Handler = Callable[[Call], Answer | Awaitable[Answer]]
 class Route:
     """One operation of a function. `answers` is what OpenAPI says of it: status → type."""
 
-    method: Literal["GET", "POST"]
+    method: Literal["GET", "POST", "PUT"]
     path: str  # with {names}; each is one URL-encoded segment
     handler: Handler
     answers: Mapping[int, type[Any] | None]
     body: type[Any] | None = None
     auth: Auth = "user"
     query: Sequence[str] = ()
+    file: str = ""  # the field of a multipart/form-data body that brings a file
 
 
 class Function:
@@ -101,8 +124,10 @@ class Function:
         name: str,
         routes: Sequence[Route] = (),
         on_event: Callable[[Ports, events.Event], None] | None = None,
+        *,
+        basic: bool = False,  # whether the token may come as the password of HTTP Basic
     ) -> None:
-        self.name, self.routes, self.on_event = name, routes, on_event
+        self.name, self.routes, self.on_event, self.basic = name, routes, on_event, basic
         self._patterns = [(route, _pattern(route.path)) for route in routes]
 
         async def serve(request: Request) -> Response:
@@ -117,7 +142,8 @@ class Function:
             return Response(status_code=499)
         except Exception as error:
             if isinstance(error, PolyshareError) and error.status != 500:
-                return problem(error)
+                challenge = {"www-authenticate": _BASIC} if self.basic and error.status == 401 else None
+                return problem(error, challenge)
             reference = uuid.uuid4().hex[:12]  # what is wrong inside, a setting for one, is for the operator's eyes
             _log.exception("%s failed (%s)", self.name, reference)
             return problem(PolyshareError(f"something went wrong inside {self.name}; its log has it as {reference}"))
@@ -151,7 +177,7 @@ class Function:
     async def _call(
         self, route: Route, request: Request, headers: Mapping[str, str], names: Mapping[str, str]
     ) -> Response:
-        body = await _read_body(request) if route.method == "POST" else b""
+        body = await _read_body(request) if route.method != "GET" and not route.file else b""
         sent = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
         if route.body is not None and not _JSON.fullmatch(sent):
             raise Invalid(f"the body is JSON: send content-type application/json, not {sent[:100]!r}")
@@ -161,6 +187,8 @@ class Function:
         if route.auth == "job":
             token = (authorization or "").removeprefix("Bearer ")
         else:
+            if self.basic:
+                authorization = bearer_of_basic(authorization)
             caller = await in_thread(lambda: world.authenticator.caller(authorization, world.clock.now()))
             if route.auth == "user" and not caller.subject:
                 raise Unauthenticated("this needs a token: polyshare login")
@@ -173,12 +201,18 @@ class Function:
             token=token,
             idempotency_key=_idempotency_key(headers),
         )
-        if inspect.iscoroutinefunction(route.handler):
+        if route.file:
+            async with _sent_file(request, route.file) as file:
+                brought = replace(call, file=file)
+                answer = await in_thread(lambda: route.handler(brought))
+        elif inspect.iscoroutinefunction(route.handler):
             answer = await route.handler(call)
         else:
             answer = await in_thread(lambda: route.handler(call))
-        if route.method == "POST":
+        if route.method != "GET":
             world.wake()
+        if isinstance(answer.body, Content):
+            return await _content(answer.status, answer.body, head=request.method == "HEAD")
         if answer.body is None:
             return Response(status_code=answer.status)
         return Response(msgspec.json.encode(answer.body), answer.status, media_type="application/json")
@@ -200,6 +234,56 @@ class Function:
             raise Invalid(error.message) from error
         world.wake()
         return Response(status_code=204)
+
+
+async def _content(status: int, content: Content, *, head: bool) -> Response:
+    """Its first piece is there before anything is answered, so that a store that is down is told as such."""
+    headers = {**content.headers, "content-length": str(content.size)}
+    first = b"" if head else await in_thread(lambda: next(content.pieces, b""))
+    if head:
+        return Response(status_code=status, headers=headers, media_type=content.media_type)
+
+    async def pieces() -> AsyncIterator[bytes]:
+        piece = first
+        while piece:
+            yield piece
+            piece = await in_thread(lambda: next(content.pieces, b""))
+
+    return StreamingResponse(pieces(), status, headers, content.media_type)
+
+
+@asynccontextmanager
+async def _sent_file(request: Request, name: str) -> AsyncIterator[SentFile]:
+    """The one file of a form, on disk where it is large. Raises Invalid, TooLarge."""
+    from starlette.datastructures import UploadFile
+    from starlette.formparsers import MultiPartException, MultiPartParser
+
+    async def bounded() -> AsyncGenerator[bytes, None]:
+        size = 0
+        async for chunk in request.stream():
+            size += len(chunk)
+            if size > LARGEST_FILE:
+                raise TooLarge(f"the form is over {LARGEST_FILE} bytes")
+            yield chunk
+
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > LARGEST_FILE:
+        raise TooLarge(f"the form is over {LARGEST_FILE} bytes")
+    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
+        raise Invalid(f"the body is a form: send multipart/form-data with a file in its field {name}")
+    try:
+        form = await MultiPartParser(request.headers, bounded(), max_files=1, max_fields=8).parse()
+    except (MultiPartException, KeyError, UnicodeError) as error:
+        raise Invalid(f"the form can't be read: {getattr(error, 'message', error)}") from error
+    except OSError as error:
+        raise Unavailable(f"there is no room for the file here now ({error.strerror}): try again later") from error
+    try:
+        file = form.get(name)
+        if not isinstance(file, UploadFile):
+            raise Invalid(f"the form has no file in its field {name}")
+        yield SentFile(file.filename or "", file.file)
+    finally:
+        await form.close()
 
 
 def registration(answer: api.Registered | api.Uploading) -> Answer:
@@ -240,7 +324,7 @@ def problem(error: PolyshareError, headers: Mapping[str, str] | None = None) -> 
     if isinstance(error, Unavailable):
         extra["retry-after"] = str(error.retry_after)
     if isinstance(error, Unauthenticated):
-        extra["www-authenticate"] = 'Bearer realm="polyshare"'
+        extra.setdefault("www-authenticate", 'Bearer realm="polyshare"')
     return Response(msgspec.json.encode(document), error.status, extra, "application/problem+json")
 
 

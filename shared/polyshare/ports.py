@@ -68,6 +68,10 @@ class Store(Protocol):
         """Raises NotFound."""
         ...
 
+    def get_range(self, bucket: Bucket, key: str, start: int, length: int) -> bytes:
+        """Bytes of an object from byte `start`, fewer only at its end. Raises NotFound."""
+        ...
+
     def head(self, bucket: Bucket, key: str) -> Head | None: ...
 
     def list(self, bucket: Bucket, prefix: str = "", *, after: str = "") -> Iterator[Listed]:
@@ -87,6 +91,10 @@ class Store(Protocol):
     def start_multipart(self, bucket: Bucket, key: str) -> str: ...
 
     def sign_part(self, bucket: Bucket, key: str, upload: str, part: int, *, sha256: bytes, seconds: int) -> Signed: ...
+
+    def put_part(self, bucket: Bucket, key: str, upload: str, part: int, data: bytes) -> None:
+        """Store a part, its SHA-256 checked by the store; raises NotFound if the upload is over."""
+        ...
 
     def list_parts(self, bucket: Bucket, key: str, upload: str) -> dict[int, int]:
         """Sizes of the parts that are there, by their numbers; raises NotFound if the upload is over."""

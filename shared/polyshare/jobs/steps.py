@@ -113,7 +113,8 @@ class _Attempt:
         files = [(str(item["path"]), int(item["size"])) for item in channels.get("inbox") or ()]
         if not files:
             raise Invalid("the inbox has no files for this dataset")
-        return self._completion("ingested", transfer.copy(self._remote, "inbox", files), {})
+        stated = {str(item["path"]): str(item["hash"]) for item in channels["inbox"] if "hash" in item}
+        return self._completion("ingested", transfer.copy(self._remote, "inbox", files, stated), {})
 
     def _train(self) -> dict[str, Any]:
         prepared, sandbox = self._prepare(self._record.environment)

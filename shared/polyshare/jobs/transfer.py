@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -85,11 +85,16 @@ def publish(remote: Remote, folder: Path, found: Sequence[outputs.Output], entri
         remote.patiently(partial(take, batch))
 
 
-def copy(remote: Remote, channel: str, files: Sequence[tuple[str, int]]) -> list[Entry]:
-    """Take (path, size) of a channel to the outputs, reading each byte once. Raises Conflict if an object changed."""
+def copy(remote: Remote, channel: str, files: Sequence[tuple[str, int]], stated: Mapping[str, str] = {}) -> list[Entry]:
+    """Take (path, size) of a channel to the outputs, reading each byte once. Raises Conflict if an object changed.
+
+    `stated` has what somebody says is the sha256 of all bytes of a path: one more pass over those only. Raises
+    Mismatch if it is another. (Where a digest of parts was stated, who takes the outputs compares it.)
+    """
     for path, _ in files:
         check_path(path)
     digests: list[list[bytes]] = [[] for _ in files]
+    whole = {path: hashlib.sha256() for path, text in stated.items() if text.startswith("sha256:")}
     names = [(channel, path) for path, _ in files]
 
     def get(part: _Part, signed: Signed) -> bytes:
@@ -100,16 +105,21 @@ def copy(remote: Remote, channel: str, files: Sequence[tuple[str, int]]) -> list
         if signed is not None:
             remote.write(signed, item[1], files[item[0].file][0])
 
-    def move(batch: list[_Part]) -> list[bytes]:
+    def move(batch: list[_Part]) -> list[tuple[bytes, bytes]]:
         data = _each(batch, _input_urls(remote, batch, names), get)
         hashes = [hashlib.sha256(piece).digest() for piece in data]
         asked = [_asked(*files[part.file], part.number, digest) for part, digest in zip(batch, hashes, strict=True)]
         _each(list(zip(batch, data, strict=True)), remote.outputs(asked), put)
-        return hashes
+        return [(digest, piece if whole else b"") for digest, piece in zip(hashes, data, strict=True)]
 
     for batch in _batches(_parts(size for _, size in files)):
-        for part, digest in zip(batch, remote.patiently(partial(move, batch)), strict=True):
+        for part, (digest, piece) in zip(batch, remote.patiently(partial(move, batch)), strict=True):
             digests[part.file].append(digest)
+            if (state := whole.get(files[part.file][0])) is not None:
+                state.update(piece)
+    for path, state in whole.items():
+        if stated[path] != f"sha256:{state.hexdigest()}":
+            raise Mismatch(f"{path} has sha256:{state.hexdigest()}, but {stated[path]} was announced")
     entries = []
     for (path, size), parts in zip(files, digests, strict=True):
         entries.append(Entry(path, Digest.of_parts(size, parts), tuple(parts) if len(parts) > 1 else ()))

@@ -51,6 +51,9 @@ class MemoryStore:
     def get(self, bucket: Bucket, key: str) -> bytes:
         return self._find(bucket, key).data
 
+    def get_range(self, bucket: Bucket, key: str, start: int, length: int) -> bytes:
+        return self._find(bucket, key).data[start : start + length]
+
     def head(self, bucket: Bucket, key: str) -> Head | None:
         found = self._objects.get((bucket, key))
         return None if found is None else found.head
@@ -81,6 +84,9 @@ class MemoryStore:
     def sign_part(self, bucket: Bucket, key: str, upload: str, part: int, *, sha256: bytes, seconds: int) -> Signed:
         headers = {_CHECKSUM: b64encode(sha256).decode()}
         return self._sign("PUT", bucket, key, seconds, headers, uploadId=upload, partNumber=str(part))
+
+    def put_part(self, bucket: Bucket, key: str, upload: str, part: int, data: bytes) -> None:
+        self._upload(bucket, key, upload).parts[part] = data
 
     def list_parts(self, bucket: Bucket, key: str, upload: str) -> dict[int, int]:
         return {number: len(data) for number, data in sorted(self._upload(bucket, key, upload).parts.items())}

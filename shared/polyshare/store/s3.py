@@ -67,6 +67,15 @@ class S3Store:
             data: bytes = found["Body"].read()
             return data
 
+    def get_range(self, bucket: Bucket, key: str, start: int, length: int) -> bytes:
+        request = {"Bucket": self._buckets[bucket], "Key": key, "Range": f"bytes={start}-{start + length - 1}"}
+        found = self._try("get_object", {"NoSuchKey"}, **request)
+        if found is None:
+            raise NotFound(f"there is no object {key} in the {bucket} bucket")
+        with self._translating():
+            data: bytes = found["Body"].read()
+            return data
+
     def head(self, bucket: Bucket, key: str) -> Head | None:
         request = {"Bucket": self._buckets[bucket], "Key": key, "ChecksumMode": "ENABLED"}
         found = self._try("head_object", {"404", "NoSuchKey"}, **request)
@@ -138,6 +147,12 @@ class S3Store:
         request = {"Bucket": self._buckets[bucket], "Key": key}
         upload: str = self._call("create_multipart_upload", ChecksumAlgorithm="SHA256", **request)["UploadId"]
         return upload
+
+    def put_part(self, bucket: Bucket, key: str, upload: str, part: int, data: bytes) -> None:
+        request: dict[str, Any] = {"Bucket": self._buckets[bucket], "Key": key, "UploadId": upload, "PartNumber": part}
+        request["ChecksumSHA256"] = b64encode(hashlib.sha256(data).digest()).decode()
+        if self._try("upload_part", {"NoSuchUpload"}, Body=data, **request) is None:
+            raise NotFound(f"the upload of {key} is over: it was completed or given up")
 
     def list_parts(self, bucket: Bucket, key: str, upload: str) -> dict[int, int]:
         return {number: size for number, (size, _) in self._parts(bucket, key, upload).items()}
