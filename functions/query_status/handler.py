@@ -4,7 +4,6 @@ import asyncio
 
 from polyshare import api
 from polyshare.http import Answer, Call, Function, Route, in_thread
-from polyshare.operations.status import status
 
 LONGEST_WAIT = 30.0  # seconds
 _LOOK = 0.2  # seconds between looks
@@ -12,6 +11,8 @@ _LOOK = 0.2  # seconds between looks
 
 async def get(call: Call) -> Answer:
     """The status now, or, with wait, as soon as it has moved past the cursor `since`."""
+    from polyshare.operations.status import status  # the database's library, which is half of the start, comes after it
+
     wait = call.number("wait", 0, most=LONGEST_WAIT)
     since = call.whole("since", -1, most=2**53 - 1)
     end = asyncio.get_running_loop().time() + wait
