@@ -65,6 +65,7 @@ class Cluster:
         self.unexpected: list[str] = []
         self.is_down = False  # while the database is being restored
         self.starts = 0
+        self.runner_class: type[FakeRunner] = FakeRunner
 
     def trace(self, text: str) -> None:
         self._trace(f"{self.clock.time - 1_700_000_000:9.3f} {text}")
@@ -230,7 +231,7 @@ class Cluster:
             self.scheduler.sleep(self.random.choice((0.1, 5.0)))
 
     def _daemon(self, life: Life, faults: Faults) -> None:
-        runner = FakeRunner(_Line(self, faults), self.clock.now, self.queue)
+        runner = self.runner_class(_Line(self, faults), self.clock.now, self.queue)
         while True:
             try:
                 if not runner.run_next():
@@ -318,6 +319,8 @@ class _Line:
 
     def get(self, url: str, headers: Mapping[str, str]) -> bytes | None:
         status, data = self._call("fetch", lambda: self._cluster.store.read(Signed(url, headers)))
+        if data and not url.startswith("memory://inbox/") and self._cluster.plan.hits(self._cluster.plan.lost):
+            data = bytes([data[0] ^ 1]) + data[1:]  # a bit that flips on its way
         return data if status == 200 else None
 
     def put(self, url: str, headers: Mapping[str, str], data: bytes) -> None:

@@ -13,7 +13,6 @@ from polyshare.assets import Kind, State
 from polyshare.catalogue.tables import (
     assets,
     files,
-    grants,
     inbox_drops,
     jobs,
     outbox,
@@ -98,7 +97,7 @@ class Checked:
             self._once,
             self._revocations,
             self._erasures,
-            self._access,
+            self.access,
             self._nonces,
             self._inbox,
             self._translations,
@@ -112,6 +111,8 @@ class Checked:
             if row is None:
                 yield f"{known.kind} {known.id} was acknowledged and is gone"
                 continue
+            if row.record is None:
+                yield f"{known.kind} {known.id} was acknowledged, and never registered"
             if (row.address, row.name, row.version) != (known.address, known.name, known.version):
                 yield f"{known.id} is {row.name}@{row.version} at {row.address}, which is not what was acknowledged"
             if row.erased is None and known.contents:
@@ -286,7 +287,7 @@ class Checked:
             if item.key not in used and owner is not None and owner.erased is not None:
                 yield f"{item.key} is of an erased asset and of no other"
 
-    def _access(self) -> Iterator[str]:
+    def access(self) -> Iterator[str]:
         now = self.cluster.clock.now()
         with self.cluster.database.catalogue.reading() as connection:
             for known in self.told.assets.values():
@@ -351,12 +352,9 @@ class Checked:
 
 
 def essence(cluster: Cluster) -> dict[str, Mapping[str, Any]]:
-    """What a rebuild must bring back, by asset."""
-    kept = [
-        c
-        for c in assets.c
-        if c.name not in ("fields", "anchored", "result_anchored", "revocation_anchored", "journalled")
-    ]
+    """What a rebuild must bring back, by asset; who may read it is checked by `Checked.access`."""
+    left_out = ("fields", "visibility", "anchored", "result_anchored", "revocation_anchored", "journalled")
+    kept = [column for column in assets.c if column.name not in left_out]
     found: dict[str, dict[str, Any]] = {}
     with cluster.database.catalogue.reading() as connection:
         for row in connection.execute(sa.select(*kept).where(assets.c.record.is_not(None))):
@@ -367,8 +365,6 @@ def essence(cluster: Cluster) -> dict[str, Mapping[str, Any]]:
         for asset in found:
             held = connection.execute(sa.select(files).where(files.c.asset == asset))
             found[asset]["files"] = sorted((f.part, f.path, f.digest, f.key) for f in held)
-            given = connection.execute(sa.select(grants).where(grants.c.asset == asset))
-            found[asset]["grants"] = sorted((g.organisation, g.by, g.at) for g in given)
             links = connection.execute(sa.select(parents).where(parents.c.asset == asset))
             found[asset]["parents"] = sorted((p.position, p.parent, p.role) for p in links)
     return found
