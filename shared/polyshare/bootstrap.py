@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -73,20 +74,32 @@ def build(settings: Settings) -> Ports:
 
 
 class Relay:
-    """Sends the outbox after a commit, in one thread of its own; what it can't send, `sweep` does."""
+    """Sends the outbox after a commit, in threads of its own; what they can't send, `sweep` does.
+
+    They are a few, so that a slow taker holds up no other event. The first commit is sent at once; those that follow
+    within `_PACE` are sent together, which costs the takers less than one by one.
+    """
+
+    _THREADS = 4
+    _PACE = 0.1  # seconds
 
     def __init__(self) -> None:
         self.ports: Ports | None = None
-        self._due = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._due = False
+        self._pausing = False  # a thread waits for its time to send all there will be by then
+        self._sent = 0.0
+        self._idle = self._threads = 0
 
     def wake(self) -> None:
-        with self._lock:
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="relay", daemon=True)
-                self._thread.start()
-        self._due.set()
+        with self._changed:
+            self._due = True
+            if self._pausing:
+                return
+            if not self._idle and self._threads < self._THREADS:
+                self._threads += 1
+                threading.Thread(target=self._run, name="relay", daemon=True).start()
+            self._changed.notify()
 
     def _run(self) -> None:
         import logging
@@ -94,13 +107,23 @@ class Relay:
         from polyshare.catalogue.outbox import deliver
 
         while True:
-            self._due.wait()
-            self._due.clear()
+            self._wait()
             try:
                 while self.ports is not None and deliver(self.ports):
                     pass
             except Exception:  # the relay must outlive any one event; sweep sends it again
                 logging.getLogger("polyshare").exception("the relay could not deliver")
+
+    def _wait(self) -> None:
+        """Until there is something to send and it is time to."""
+        with self._changed:
+            self._idle += 1
+            self._changed.wait_for(lambda: self._due and not self._pausing)
+            self._idle -= 1
+            self._pausing = True
+            self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
+            self._pausing = self._due = False
+            self._sent = time.monotonic()
 
 
 def _store(settings: Settings) -> Store:

@@ -39,6 +39,9 @@ ROUTES: Mapping[str, tuple[str, ...]] = {
 }
 
 
+WOKEN = frozenset({"anchor"})  # functions that an event only wakes: one does for many
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
     """A CloudEvent; (source, id) says which it is, however often it arrives."""
@@ -119,22 +122,31 @@ class HttpBus:
 
         if self._client is None:
             self._client = httpx.Client(timeout=self._timeout, trust_env=False)
-        if len(sent) == 1:
-            return [self._post(sent[0])]
-        with ThreadPoolExecutor(min(8, len(sent)), thread_name_prefix="bus") as pool:
-            return list(pool.map(self._post, sent))
+        posts = {_post_of(event, function): (function, event) for event in sent for function in _takers(event)}
+        if len(posts) == 1:
+            taken = {key: self._post(*post) for key, post in posts.items()}
+        else:
+            with ThreadPoolExecutor(8, thread_name_prefix="bus") as pool:
+                taken = dict(zip(posts, pool.map(lambda post: self._post(*post), posts.values()), strict=True))
+        return [all(taken[_post_of(event, function)] for function in _takers(event)) for event in sent]
 
-    def _post(self, event: Event) -> bool:
+    def _post(self, function: str, event: Event) -> bool:
         import httpx
 
         headers, body = event.structured()
         headers["authorization"] = f"Bearer {self._token()}"
-        taken = True
-        for function in ROUTES.get(event.type, ()):
-            try:
-                url = self._url.format(function=function)
-                status = self._client.post(url, headers=headers, content=body).status_code
-            except httpx.HTTPError:
-                status = 0
-            taken &= 200 <= status < 300 or status in (400, 403, 422)
-        return taken
+        try:
+            url = self._url.format(function=function)
+            status = self._client.post(url, headers=headers, content=body).status_code
+        except httpx.HTTPError:
+            return False
+        return 200 <= status < 300 or status in (400, 403, 422)
+
+
+def _takers(event: Event) -> tuple[str, ...]:
+    return ROUTES.get(event.type, ())
+
+
+def _post_of(event: Event, function: str) -> tuple[str, str]:
+    """What tells one request from another: of the events of one batch, a function that is only woken gets the last."""
+    return function, "" if function in WOKEN else event.id

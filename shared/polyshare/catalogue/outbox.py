@@ -42,6 +42,9 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
     Several may send at once: each takes other rows, and passes over those that another is taking.
     """
     now = ports.clock.now()
+    with ports.catalogue.reading() as connection:  # mostly there is nothing, for which no lock is needed
+        if connection.execute(sa.select(outbox.c.row).where(outbox.c.due <= now).limit(1)).first() is None:
+            return 0
     with ports.catalogue.transaction() as connection:
         rows = connection.execute(
             sa.select(outbox)
