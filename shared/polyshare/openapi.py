@@ -19,7 +19,7 @@ import msgspec
 from polyshare import api, errors
 from polyshare.auth import AUDIENCE
 from polyshare.events import ROUTES
-from polyshare.http import PROBLEM, Function, Route, title_of
+from polyshare.http import PROBLEM, Content, Function, Route, title_of
 
 FUNCTIONS = (
     "register_dataset",
@@ -30,6 +30,7 @@ FUNCTIONS = (
     "prove",
     "catalogue",
     "govern",
+    "mlaas",
     "complete_job",
     "anchor",
     "run_job",
@@ -41,7 +42,10 @@ _ORGANISATION = {"type": "string", "pattern": api.NAME}
 _CURSOR = {"type": "string", "minLength": 1}
 _PARAMETERS: dict[str, tuple[dict[str, Any], str]] = {
     "ref": (_REFERENCE, "UUID, org/name or org/name@version, as one segment: its slash is written %2F"),
-    "id": (_REFERENCE, "UUID of the caller's own upload"),
+    "id": (_REFERENCE, "UUID of the asset, or of the caller's own upload"),
+    "type": ({"enum": ["model", "model_unverified", "dataset"]}, "type of asset, as the original platform calls it"),
+    "address": ({"type": "string", "pattern": "^0x[0-9a-fA-F]{40}$"}, "address of the asset's contract"),
+    "res_hash": ({"type": "string", "minLength": 64, "maxLength": 80}, "the hash to compare, as 64 hex digits"),
     "job": (_REFERENCE, "UUID of the job"),
     "root": ({"type": "string", "pattern": "^[0-9a-f]{64}$"}, "content root of a manifest"),
     "wait": ({"type": "number", "minimum": 0, "maximum": 30}, "seconds to wait for news"),
@@ -68,7 +72,11 @@ def document() -> dict[str, Any]:
     used: list[type[Any]] = [api.Problem]
     for function in (_load(name) for name in FUNCTIONS):
         for route in function.routes:
-            used += [kind for kind in (route.body, *route.answers.values()) if kind is not None]
+            used += [
+                kind
+                for kind in (route.body if _fields(route) else None, *route.answers.values())
+                if kind not in (None, Content)
+            ]
             path = f"/{function.name}{route.path.rstrip('/')}"
             paths.setdefault(path, {})[route.method.lower()] = _operation(function, route)
         if function.on_event is not None:
@@ -98,6 +106,11 @@ def document() -> dict[str, Any]:
                     "bearerFormat": "JWT",
                     "description": f"of the registry's OIDC issuer, audience {AUDIENCE}; claim orgs: "
                     "{organisation: reader | publisher | admin}",
+                },
+                "basic": {
+                    "type": "http",
+                    "scheme": "basic",
+                    "description": "the same token as password; any user name",
                 },
                 "job": {"type": "http", "scheme": "bearer", "description": "the token of one attempt of one job"},
                 "events": {"type": "http", "scheme": "bearer", "description": "the platform's event token"},
@@ -131,7 +144,7 @@ def _operation(function: Function, route: Route) -> dict[str, Any]:
         "operationId": f"{function.name}.{name}",
         "tags": [function.name],
         "summary": said.rstrip("."),
-        "security": {"user": [{"token": []}], "anyone": [{"token": []}, {}], "job": [{"job": []}]}[route.auth],
+        "security": _security(function, route),
     }
     parameters = [_parameter(n, "path", shown) for n in re.findall(r"{(\w+)}", route.path)]
     parameters += [_parameter(n, "query", shown) for n in route.query]
@@ -146,12 +159,19 @@ def _operation(function: Function, route: Route) -> dict[str, Any]:
         )
     if parameters:
         operation["parameters"] = parameters
+    if route.file:
+        schema = {"type": "object", "required": [route.file]}
+        schema["properties"] = {route.file: {"type": "string", "contentMediaType": "application/octet-stream"}}
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
     if route.body is not None:
-        content = {"schema": {"$ref": _SCHEMAS + route.body.__name__}, "example": shown["body"]}
-        required = any(field.required for field in msgspec.structs.fields(route.body))
+        named = {"$ref": _SCHEMAS + route.body.__name__} if _fields(route) else {"type": "object"}
+        content = {"schema": named, "example": shown["body"]}
+        required = any(field.required for field in _fields(route))
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
     operation["responses"] = {str(status): _answer(kind) for status, kind in sorted(route.answers.items())}
-    operation["responses"] |= {str(s): {"$ref": f"#/components/responses/{s}"} for s in sorted(_failures(route))}
+    operation["responses"] |= {
+        str(s): {"$ref": f"#/components/responses/{s}"} for s in sorted(_failures(function, route))
+    }
     return operation
 
 
@@ -195,23 +215,40 @@ def _parameter(name: str, place: str, shown: dict[str, Any]) -> dict[str, Any]:
     return parameter if value is None else {**parameter, "example": value}
 
 
+def _security(function: Function, route: Route) -> list[dict[str, Any]]:
+    if route.auth == "job":
+        return [{"job": []}]
+    ways: list[dict[str, Any]] = [{"token": []}, {"basic": []}] if function.basic else [{"token": []}]
+    return [*ways, {}] if route.auth == "anyone" else ways
+
+
+def _fields(route: Route) -> tuple[Any, ...]:
+    """The fields of a body that is described; none of one that may have any."""
+    described = isinstance(route.body, type) and issubclass(route.body, msgspec.Struct)
+    return msgspec.structs.fields(route.body) if described else ()  # type: ignore[arg-type]
+
+
 def _answer(kind: type[Any] | None) -> dict[str, Any]:
     if kind is None:
         return {"description": "Done"}
+    if kind is Content:
+        return {"description": "The bytes", "content": {"application/octet-stream": {}, "application/x-tar": {}}}
     about = next(iter((kind.__doc__ or "").strip().splitlines()), "") or kind.__name__
     schema = {"schema": {"$ref": _SCHEMAS + kind.__name__}}
     return {"description": about, "content": {"application/json": schema}}
 
 
-def _failures(route: Route) -> set[int]:
+def _failures(function: Function, route: Route) -> set[int]:
     failures = {400, 401, 500, 503}
-    if route.method == "POST":
+    if route.method != "GET":
         failures |= {403, 409, 413}
+    if function.basic:
+        failures |= {403, 404, 409, 410, 422}
     if "{ref}" in route.path or "{id}" in route.path or "asset" in route.query or _names_assets(route.body):
         failures |= {403, 404, 409, 410}
     if route.auth == "user":
         failures |= {403}
-    if any("files" in f.name or f.name == "source" for f in (msgspec.structs.fields(route.body) if route.body else ())):
+    if any("files" in f.name or f.name == "source" for f in _fields(route)):
         failures |= {422}
     return failures
 

@@ -24,6 +24,7 @@ FUNCTIONS = (
     "complete_job",
     "sweep",
     "catalogue",
+    "mlaas",
 )
 
 
@@ -40,12 +41,12 @@ def create() -> Starlette:
     folder = Path(next(iter(functions.__path__)))
     settings = Settings.read(os.environ)
     make: Callable[[str, str, str], Starlette] = create_asgi_app
-    routes: list[BaseRoute] = [
-        _Named(f"/{name}", app=make(name, str(folder / name / "handler.py"), "http")) for name in FUNCTIONS
-    ]
+    apps = {name: make(name, str(folder / name / "handler.py"), "http") for name in FUNCTIONS}
+    routes: list[BaseRoute] = [_Named(f"/{name}", app=app) for name, app in apps.items()]
     routes += issuer_routes(Layout(Path(settings.data)))
     routes += notification_routes(settings)
     routes.append(Route("/", lambda request: RedirectResponse("/catalogue")))
+    routes.append(Mount("", app=apps["mlaas"]))  # where its clients expect it; last, so that it hides no function
     return Starlette(routes=routes)
 
 
