@@ -49,13 +49,12 @@ class Server:
     def url(self, database: str) -> str:
         return f"postgresql+psycopg://polyshare@/{database}?host={self.folder}"
 
-    def make_database(self) -> str:
-        """The URL of a new, empty database."""
-        name = f"test{next(self._numbers)}"
-        engine = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT")
+    def make_database(self, name: str | None = None, *, template: str = "template0") -> str:
+        """The URL of a new database, empty or a copy of another that nobody is connected to."""
+        name = name or f"test{next(self._numbers)}"
+        engine = sa.create_engine(self.url("postgres"), isolation_level="AUTOCOMMIT", poolclass=sa.pool.NullPool)
         with engine.connect() as connection:
-            connection.execute(sa.text(f"CREATE DATABASE {name}"))
-        engine.dispose()
+            connection.execute(sa.text(f"CREATE DATABASE {name} TEMPLATE {template}"))
         return self.url(name)
 
 

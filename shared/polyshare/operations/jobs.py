@@ -315,7 +315,8 @@ def _accept_failure(ports: Ports, row: sa.Row[Any], asset: Asset, body: Complete
     reason = body.reason.strip() or "the job gave no reason"
     if row.action == "ingest":
         with ports.catalogue.transaction() as connection:
-            _still_running(connection, row, body)
+            if _was_accepted(connection, row, body, digest):
+                return
             connection.execute(assets.update().where(assets.c.id == asset.id).values(state=State.FAILED, reason=reason))
             now = ports.clock.now()
             connection.execute(stages.insert().values(asset=asset.id, stage=State.FAILED, at=now, detail=reason))
@@ -331,7 +332,7 @@ def _accept_ingest(ports: Ports, row: sa.Row[Any], asset: Asset, body: CompleteJ
         raise Invalid("the ingested files are not those that were listed")
 
     def accept(connection: sa.Connection) -> None:
-        _still_running(connection, row, body)
+        _was_accepted(connection, row, body, digest)  # then it is frozen, and we are not called
         connection.execute(jobs.update().where(jobs.c.id == row.id).values(completion=digest))
 
     freeze(ports, asset.id, _collected(ports, row, asset, body.files), {}, accept)
@@ -350,12 +351,20 @@ def _not_as_stated(listed: Sequence[Mapping[str, Any]], found: Sequence[File]) -
     return None
 
 
-def _still_running(connection: sa.Connection, row: sa.Row[Any], body: CompleteJob) -> None:
-    """In the transaction that accepts a completion: raises Conflict if another was, or another attempt began."""
+def _was_accepted(connection: sa.Connection, row: sa.Row[Any], body: CompleteJob, digest: bytes) -> bool:
+    """In the transaction that accepts a completion: whether the same was meanwhile.
+
+    Raises Forbidden if another was, Conflict if another attempt began.
+    """
     lock_job(connection, row.id)
     current = connection.execute(sa.select(jobs).where(jobs.c.id == row.id)).one()
-    if current.completion is not None or current.attempt != body.attempt:
+    if current.completion == digest:
+        return True
+    if current.completion is not None:
+        raise Forbidden(f"job {row.id} was completed otherwise")
+    if current.attempt != body.attempt:
         raise Conflict(f"attempt {body.attempt} of job {row.id} is not the running one")
+    return False
 
 
 def _accept(
@@ -383,7 +392,8 @@ def _accept(
         **({"reason": reason} if reason else {}),
     }
     with ports.catalogue.transaction() as connection:
-        _still_running(connection, row, body)
+        if _was_accepted(connection, row, body, digest):
+            return
         connection.execute(jobs.update().where(jobs.c.id == row.id).values(completion=digest, state="publishing"))
         connection.execute(
             assets.update()
