@@ -75,12 +75,12 @@ def _register(
         if reply.status != 202:
             return _decode(reply.body, Registered)
         uploading = _decode(reply.body, Uploading)
-        _send(endpoint, function, uploading, sources, progress)
         try:
+            _send(endpoint, function, uploading, sources, progress)
             return endpoint.call(
                 "POST", function, segment(uploading.id) + "/confirm", Registered, key=key, patience=_PATIENCE
             )
-        except Conflict:
+        except (Conflict, NotFound):  # something is missing, or the registry forgot an upload that was under way
             if attempt == 2:
                 raise
     raise AssertionError("the loop returns or raises")

@@ -1,6 +1,6 @@
 """Rebuild: an empty catalogue from the journal and the ledger.
 
-Lost are only sessions, idempotency keys and delivery marks: uploads under way begin again. What is not on the ledger is
+Lost are only sessions and delivery marks; uploads under way begin again. What is not on the ledger is
 queued for it again (the registry takes the same record twice for once), and jobs without a result run again.
 """
 
@@ -16,7 +16,7 @@ from polyshare import events
 from polyshare.assets import Kind, State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
-from polyshare.catalogue.tables import assets, files, grants, inbox_drops, jobs, parents, stages
+from polyshare.catalogue.tables import assets, files, grants, idempotency, inbox_drops, jobs, parents, stages
 from polyshare.errors import Conflict
 from polyshare.ledger.record import COMPLETED, FAILED, result_digest
 from polyshare.manifest import commitment
@@ -112,6 +112,10 @@ def _restore(
     for position, link in enumerate(registration["parents"]):
         connection.execute(parents.insert().values(asset=asset, position=position, **link))
     _restore_files(connection, asset, registration["files"])
+    for asked in registration.get("asked", ()):
+        connection.execute(
+            idempotency.insert().values(**{**asked, "request": bytes.fromhex(asked["request"]), "asset": asset})
+        )
     if registration.get("drop"):
         connection.execute(inbox_drops.insert().values(asset=asset, problem="", **registration["drop"]))
     connection.execute(stages.insert().values(asset=asset, stage="rebuilt", at=now))

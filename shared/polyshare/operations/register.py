@@ -225,6 +225,7 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
     held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
     action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id))
     dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == row.id)).first()
+    asked = connection.execute(sa.select(idempotency).where(idempotency.c.asset == row.id))
     return {
         "id": row.id,
         "kind": row.kind,
@@ -244,6 +245,8 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
         "job": action if row.request is not None else None,
         "parents": [{"parent": r.parent, "role": r.role} for r in linked],
         "files": files_document(held),
+        # So that whoever did not hear of it and asks again, after the database was lost, gets this one.
+        "asked": [{"subject": r.subject, "key": r.key, "request": r.request.hex(), "at": r.at} for r in asked],
         "drop": drop_document(dropped),
     }
 

@@ -90,6 +90,23 @@ def test_an_upload_that_the_registry_forgot_begins_anew(
     assert len(registry.uploads) == 2
 
 
+def test_an_upload_that_the_registry_forgets_meanwhile_begins_anew(
+    registry: Any, client: Client, folder: Path, mishap: dict[str, Any]
+) -> None:
+    real = registry.act
+
+    def act(method: str, path: str, body: Any, key: str | None) -> Any:
+        if path.endswith("/confirm") and len(registry.seen) == 0:
+            registry.seen.append(key)
+            registry.uploads.clear()  # as when its database is lost and rebuilt
+        return real(method, path, body, key)
+
+    registry.seen, registry.act = [], act
+    registered = client.add_dataset(folder)
+    assert [upload["id"] for upload in registry.uploads.values()] == [registered.id]
+    assert list(registry.uploads) == registry.seen, "under the same key"
+
+
 def test_an_expired_url_is_asked_for_again(store: Any, client: Client, folder: Path, mishap: dict[str, Any]) -> None:
     store.mishaps += [mishap["status"](403), mishap["status"](403)]
     client.add_dataset(folder)
