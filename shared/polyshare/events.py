@@ -96,8 +96,8 @@ def parse(headers: Mapping[str, str], body: bytes) -> Event:
         raise Invalid("the event's data is not a JSON object")
     for name in ("type", "id", "source", "subject"):
         value = event.get(name)
-        if (value is None and name != "subject") or not isinstance(value, str | None) or "\0" in (value or ""):
-            raise Invalid(f"the event's {name} is not text, or has a NUL character in it")
+        if not (value or name == "subject") or not isinstance(value, str | None) or "\0" in (value or ""):
+            raise Invalid(f"the event's {name} is missing, is not text, or has a NUL character in it")
     return Event(
         type=str(event["type"])[:255],
         id=str(event["id"])[:255],

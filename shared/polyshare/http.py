@@ -157,9 +157,10 @@ class Function:
         if method == "POST" and self.on_event is not None and (events.is_event(headers) or not self.routes):
             return await self._take_event(request, headers)
         methods = set[str]()
-        for route, pattern in self._patterns:
-            match = pattern.fullmatch(path)
-            if match is None:
+        matches = [(route, match) for route, pattern in self._patterns if (match := pattern.fullmatch(path))]
+        fewest = min((len(match.groups()) for _, match in matches), default=0)  # of a path, the most literal is meant
+        for route, match in matches:
+            if len(match.groups()) > fewest:
                 continue
             methods.update(("GET", "HEAD") if route.method == "GET" else (route.method,))
             if route.method == method:

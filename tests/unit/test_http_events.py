@@ -96,6 +96,7 @@ def test_a_users_token_does_not_carry_an_event(http: HttpWorld) -> None:
         ("application/cloudevents+json", b'{"specversion":"1.0","id":"\\u0000","source":"s","type":"t"}'),
         ("application/cloudevents+json", b'{"specversion":"1.0","id":{},"source":"s","type":"t"}'),
         ("application/cloudevents+json", b'{"specversion":"1.0","id":"1","source":"s","type":"t","subject":{}}'),
+        ("application/cloudevents+json", b'{"specversion":"1.0","id":"1","source":"s","type":""}'),
         ("application/cloudevents+json", b"[" * 100_000),
         ("application/cloudevents-batch+json", b"[]"),
     ],
