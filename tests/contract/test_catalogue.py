@@ -20,6 +20,7 @@ from polyshare.catalogue.tables import assets, files, inbox_drops, jobs, leases,
 from polyshare.catalogue.tables import outbox as outbox_rows
 from polyshare.errors import Conflict, Forbidden, PolyshareError, Unavailable
 from polyshare.operations import inbox, journal, rebuild
+from polyshare.operations.access import readable
 from polyshare.operations.anchor import anchor
 from polyshare.operations.govern import audit_log
 from polyshare.operations.jobs import start
@@ -27,7 +28,7 @@ from polyshare.operations.lineage import listing
 from polyshare.operations.status import status
 from polyshare.operations.uploads import Wanted, sign_parts
 from polyshare.ports import Bucket
-from tests.world import ADMIN, ALICE, CAROL, Files, World, rebuilt_on
+from tests.world import ADMIN, ALICE, CAROL, EVERYBODY, Files, World, rebuilt_on
 
 MANY = 4
 
@@ -365,6 +366,11 @@ def test_a_listing_is_by_time_whoever_may_read_why(world: World) -> None:
     assert names(listing(world.ports, CAROL)) == ["n6", "n3", "n0"]
     world.govern("share", "acme%2Fn5", {"organisation": "other"})
     assert names(listing(world.ports, CAROL)) == ["n6", "n5", "n3", "n0"]
+    world.post("register_dataset", "/", {"files": Files({"a": b"x"}).listed(), "name": "begun"})
+    for caller in EVERYBODY:
+        may = sa.select(assets.c.name).where(readable(caller, world.clock.now()), assets.c.name != "begun")
+        expected = [row.name for row in world.rows(may.order_by(assets.c.created.desc()))]
+        assert names(listing(world.ports, caller)) == expected
     seen, cursor = [], ""
     while True:
         page = listing(world.ports, CAROL, limit=1, cursor=cursor)

@@ -13,7 +13,7 @@ from polyshare.assets import Caller, Kind, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue.tables import assets, parents
 from polyshare.errors import Invalid
-from polyshare.operations.access import UNACKNOWLEDGED, Asset, find, readable
+from polyshare.operations.access import UNACKNOWLEDGED, Asset, find, readable, ways_to_read
 
 MOST = 100
 _DEEPEST = 64
@@ -33,30 +33,33 @@ def listing(
     content_root: bytes | None = None,
 ) -> Listing:
     """Assets that the caller may read, newest first, a page at a time. Raises Invalid."""
-    query = sa.select(assets).where(readable(caller, ports.clock.now()), assets.c.state.not_in(UNACKNOWLEDGED))
+    now, most = ports.clock.now(), min(max(limit, 1), MOST)
+    wanted: list[sa.ColumnElement[bool]] = [assets.c.state.not_in(UNACKNOWLEDGED)]
     if kind:
         if kind.upper() not in Kind.__members__:
             raise Invalid(f"there is no kind {kind[:50]!r}: take {', '.join(k.label for k in Kind)}")
-        query = query.where(assets.c.kind == Kind[kind.upper()])
+        wanted.append(assets.c.kind == Kind[kind.upper()])
     if organisation:
-        query = query.where(assets.c.organisation == check_name(organisation, "organisation"))
+        wanted.append(assets.c.organisation == check_name(organisation, "organisation"))
     if name:
-        query = query.where(assets.c.name == check_name(name))
+        wanted.append(assets.c.name == check_name(name))
     if q:
-        query = query.where(assets.c.name.contains(q[:100], autoescape=True))
+        wanted.append(assets.c.name.contains(q[:100], autoescape=True))
     if content_root is not None:
-        query = query.where(sa.or_(assets.c.content_root == content_root, assets.c.result_root == content_root))
+        wanted.append(sa.or_(assets.c.content_root == content_root, assets.c.result_root == content_root))
     if cursor:
-        created, last = _read_cursor(cursor)
-        query = query.where(
-            sa.or_(assets.c.created < created, sa.and_(assets.c.created == created, assets.c.id < last))
-        )
+        wanted.append(sa.tuple_(assets.c.created, assets.c.id) < sa.tuple_(*_read_cursor(cursor)))
+    newest = assets.c.created.desc(), assets.c.id.desc()
+    ways = [
+        sa.select(assets.c.id).where(way, *wanted).order_by(*newest).limit(most + 1).subquery()
+        for way in ways_to_read(caller, now)
+    ]
+    ids = sa.union(*(sa.select(way.c.id) for way in ways))
+    query = sa.select(assets).where(assets.c.id.in_(ids), readable(caller, now)).order_by(*newest).limit(most + 1)
     with ports.catalogue.reading() as connection:
-        rows = connection.execute(
-            query.order_by(assets.c.created.desc(), assets.c.id.desc()).limit(min(max(limit, 1), MOST) + 1)
-        ).all()
-    page, more = rows[: min(max(limit, 1), MOST)], len(rows) > min(max(limit, 1), MOST)
-    return Listing([_listed(row) for row in page], _cursor(page[-1]) if more else None)
+        rows = connection.execute(query).all()
+    page = rows[:most]
+    return Listing([_listed(row) for row in page], _cursor(page[-1]) if len(rows) > most else None)
 
 
 def lineage(ports: Ports, caller: Caller, reference: str) -> Lineage:
