@@ -268,7 +268,7 @@ def _give_up_or_wait(connections: Connections, attempt: int, what: str, error: E
         raise error  # the file on this machine, not the store
     if attempt + 1 >= ATTEMPTS:
         raise Unavailable(
-            f"the object store does not serve: {what} failed {ATTEMPTS} times, at last by: {error or type(error).__name__}."
-            " Run the same command again when it does: it goes on where it stopped"
+            f"the object store does not serve: {what} failed {ATTEMPTS} times, at last by:"
+            f" {error or type(error).__name__}. The same command again goes on where it stopped"
         ) from error
     connections.pause(min(8.0, connections.first_pause * 4**attempt))
