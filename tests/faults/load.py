@@ -57,6 +57,7 @@ class Load:
         self._machine = machine
         self._waited = 0
         self._over = threading.Event()
+        self._failed = False  # the round itself: nobody waits for anything any more
         self._source = machine.home / "source"
         self._failing = machine.home / "failing"
         for folder, program in ((self._source, _TRAINING), (self._failing, _FAILING)):
@@ -76,6 +77,7 @@ class Load:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self._over.set()
+        self._failed = kind is not None
         for thread in self._threads:
             thread.join(timeout=_PATIENCE + 60)
 
@@ -116,7 +118,7 @@ class Load:
             try:
                 return act()
             except Unavailable:
-                if time.monotonic() > deadline:
+                if time.monotonic() > deadline or self._failed:
                     raise
                 self._waited += 1
                 time.sleep(0.3)
