@@ -42,6 +42,7 @@ class Known:
     revoking: bool = False  # asked, perhaps done
     erased: bool = False
     erasing: bool = False
+    governed: bool = False  # whether anything about it was ever asked to be changed
 
     def may_read(self, caller: Caller) -> set[bool]:
         """Whether a caller may read it; both, where that is not known."""
@@ -209,6 +210,7 @@ class Client:
 
     def _check_missing(self, asset: str, missing: Sequence[str], given: Files) -> None:
         """What need not be uploaded must be bytes that the caller may read, or that this upload put there."""
+        epoch = self._cluster.database.epoch
         for path, data in given.contents.items():
             if path in missing:
                 continue
@@ -223,6 +225,10 @@ class Client:
                     .where(files.c.digest == str(digest), assets.c.organisation == self._organisation)
                     .where(assets.c.id != asset)
                 ).all()
+            # What was governed may have been readable a moment ago.
+            holding = [known for known in self._told.assets.values() if data in known.contents.values()]
+            if epoch != self._cluster.database.epoch or any(known.governed for known in holding):
+                continue
             if not any(self._may_read(row) for row in holders):
                 self._told.wrongs.append(f"{self._caller.subject} learns that somebody has the bytes of {path}")
 
@@ -297,6 +303,7 @@ class Client:
                 asset.erased = True
 
     def _govern(self, asset: Known, what: str, body: Mapping[str, Any]) -> bool:
+        asset.governed = True
         for _ in range(3):
             try:
                 self._cluster.ask("govern", f"/{asset.id}/{what}", self._caller, body, once=True)

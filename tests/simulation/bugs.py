@@ -6,6 +6,8 @@ asks for the faults that bring it out, so that few histories suffice; all else i
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
@@ -14,6 +16,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+import functions
 from polyshare.api import CompleteJob
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import lease, outbox
@@ -37,6 +40,8 @@ Bug = Callable[[Cluster], AbstractContextManager[None]]
 @contextmanager
 def swapped(replacements: Mapping[Any, Any]) -> Iterator[None]:
     """Put other functions in the place of some of the product's, wherever a module of it names them."""
+    for function in pkgutil.iter_modules(functions.__path__):  # a module imported later would keep what is swapped
+        importlib.import_module(f"functions.{function.name}.handler")
     undone: list[tuple[Any, str, Any]] = []
     modules = [m for name, m in sys.modules.items() if name.split(".")[0] in ("polyshare", "functions")]
     for module in modules:
@@ -196,10 +201,10 @@ def completion_accepted_twice(cluster: Cluster) -> AbstractContextManager[None]:
     """Whether a job was completed is looked at before the transaction that completes it, and not in it."""
     cluster.plan.lost, cluster.plan.delay = 0.1, 0.015
 
-    def wrong(connection: sa.Connection, row: Any, body: CompleteJob) -> None:
-        return None
+    def wrong(connection: sa.Connection, row: Any, body: CompleteJob, digest: bytes) -> bool:
+        return False
 
-    return swapped({job_operations._still_running: wrong})
+    return swapped({job_operations._was_accepted: wrong})
 
 
 class _Trusting(FakeRunner):
@@ -293,7 +298,7 @@ def known_bytes_are_anybodys(cluster: Cluster) -> AbstractContextManager[None]:
 
 def changes_numbered_by_the_catalogue(cluster: Cluster) -> AbstractContextManager[None]:
     """A change that was written and never committed has the number of the next one. (This one was ours.)"""
-    cluster.plan.error = 0.05
+    cluster.plan.error, cluster.plan.crash = 0.02, 0.015
 
     def wrong(connection: sa.Connection, ports: Ports, asset: str, change: str, document: Mapping[str, Any]) -> None:
         number = connection.scalar(sa.select(assets.c.journalled).where(assets.c.id == asset)) or 0

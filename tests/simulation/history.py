@@ -46,13 +46,13 @@ def play(
     told = Told()
     with bug(cluster) if bug is not None else nullcontext():
         try:
-            problems = _play(cluster, told)
+            problems = _play(cluster, told, with_rebuild=seed % 4 == 0 or bug is not None)
         finally:
             cluster.scheduler.stop()
     return Outcome(seed, problems, lines, len(told.assets), cluster.scheduler.turns, cluster.database.epoch)
 
 
-def _play(cluster: Cluster, told: Told) -> list[str]:
+def _play(cluster: Cluster, told: Told, *, with_rebuild: bool) -> list[str]:
     scheduler, random = cluster.scheduler, cluster.random
     cluster.start()
     busy = [scheduler.spawn(f"actor {number}", work) for number, work in enumerate(actors(cluster, told))]
@@ -63,6 +63,9 @@ def _play(cluster: Cluster, told: Told) -> list[str]:
     for task in busy:
         if task.error is not None:
             raise task.error
+    quiet_at = cluster.clock.now() + random.choice((0.0, 10.0, 40.0))  # faults go on, for the jobs that follow
+    pause = scheduler.spawn("pause", lambda: scheduler.sleep(quiet_at - cluster.clock.now()))
+    scheduler.run(lambda: pause.done)
     cluster.trace("no more faults")
     cluster.end_faults()
     deadline = cluster.clock.now() + UPLOAD_SECONDS + LONGEST
@@ -82,7 +85,7 @@ def _play(cluster: Cluster, told: Told) -> list[str]:
     if left:
         return [*cluster.unexpected, *told.wrongs, *(f"never quiet: {what}" for what in left)]
     problems = list(Checked(cluster, told).problems())
-    return problems or (_rebuild(cluster, told) if cluster.seed % 4 == 0 else [])
+    return problems or (_rebuild(cluster, told) if with_rebuild else [])
 
 
 def _rebuild(cluster: Cluster, told: Told) -> list[str]:
