@@ -72,11 +72,8 @@ def document() -> dict[str, Any]:
     used: list[type[Any]] = [api.Problem]
     for function in (_load(name) for name in FUNCTIONS):
         for route in function.routes:
-            used += [
-                kind
-                for kind in (route.body if _fields(route) else None, *route.answers.values())
-                if kind not in (None, Content)
-            ]
+            bodies = [route.body] if _fields(route) else []
+            used += [kind for kind in (*bodies, *route.answers.values()) if kind is not None and kind is not Content]
             path = f"/{function.name}{route.path.rstrip('/')}"
             paths.setdefault(path, {})[route.method.lower()] = _operation(function, route)
         if function.on_event is not None:
@@ -160,9 +157,10 @@ def _operation(function: Function, route: Route) -> dict[str, Any]:
     if parameters:
         operation["parameters"] = parameters
     if route.file:
-        schema = {"type": "object", "required": [route.file]}
-        schema["properties"] = {route.file: {"type": "string", "contentMediaType": "application/octet-stream"}}
-        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": {"schema": schema}}}
+        bytes_of = {"type": "string", "contentMediaType": "application/octet-stream"}
+        schema = {"type": "object", "required": [route.file], "properties": {route.file: bytes_of}}
+        form = {"schema": schema, "example": shown["form"]}
+        operation["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
     if route.body is not None:
         named = {"$ref": _SCHEMAS + route.body.__name__} if _fields(route) else {"type": "object"}
         content = {"schema": named, "example": shown["body"]}

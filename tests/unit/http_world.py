@@ -177,12 +177,15 @@ def path_of(template: str, values: Mapping[str, str]) -> str:
 async def _exchange(
     app: Any, method: str, path: str, query: str, headers: Mapping[str, str], chunks: Iterable[bytes]
 ) -> Reply:
-    source, taken, started, body = iter(chunks), 0, dict[str, Any](), bytearray()
+    source, taken, ended, started, body = iter(chunks), 0, False, dict[str, Any](), bytearray()
 
     async def receive() -> dict[str, Any]:
-        nonlocal taken
+        nonlocal taken, ended
         chunk = next(source, None)
         if chunk is None:
+            if ended:  # the client says no more, and stays
+                await asyncio.sleep(3600)
+            ended = True
             return {"type": "http.request", "body": b"", "more_body": False}
         taken += len(chunk)
         return {"type": "http.request", "body": chunk, "more_body": True}
