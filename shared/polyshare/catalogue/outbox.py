@@ -56,11 +56,12 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
         if not rows:
             return 0
         # Not due again while it is being sent; if this process dies, it is.
-        for row in rows:
-            wait = min(2.0**row.attempts, 60.0) + 5.0
-            connection.execute(
-                outbox.update().where(outbox.c.row == row.row).values(due=now + wait, attempts=row.attempts + 1)
-            )
+        connection.execute(
+            outbox.update()
+            .where(outbox.c.row == sa.bindparam("which"))
+            .values(due=sa.bindparam("again"), attempts=outbox.c.attempts + 1),
+            [{"which": row.row, "again": now + min(2.0**row.attempts, 60.0) + 5.0} for row in rows],
+        )
     sent = [Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at) for row in rows]
     # By id: numbers of rows are used again, and a slow sender must not delete another event under an old number.
     taken = [row.id for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]

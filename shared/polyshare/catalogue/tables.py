@@ -263,6 +263,7 @@ idempotency = sa.Table(
     sa.Column("asset", Id, nullable=False),
     sa.Column("at", sa.Double, nullable=False),
     sa.Index("idempotency_by_time", "at"),
+    sa.Index("idempotency_by_asset", "asset"),
 )
 
 inbox_drops = sa.Table(

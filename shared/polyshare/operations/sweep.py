@@ -100,18 +100,17 @@ def _anchor_pending(ports: Ports) -> None:
     """One event wakes anchor for all that is pending."""
     now = ports.clock.now()
     with ports.catalogue.transaction() as connection:
-        oldest = connection.execute(
+        old = connection.execute(
             sa.select(writes.c.asset)
             .where(writes.c.state.in_(("pending", "sent")), writes.c.created < now - _SETTLED)
-            .order_by(writes.c.row)
             .limit(1)
         ).first()
         # Read to its end: on SQLite a result left open would pin what this connection sees, whoever has it next.
         waking = connection.execute(
             sa.select(tables.outbox.c.row).where(tables.outbox.c.type == events.ASSET_REGISTERED).limit(1)
         ).first()
-        if oldest is not None and waking is None:
-            outbox.append(connection, events.ASSET_REGISTERED, subject=oldest.asset, ports=ports)
+        if old is not None and waking is None:
+            outbox.append(connection, events.ASSET_REGISTERED, subject=old.asset, ports=ports)
     _deliver(ports)
 
 

@@ -203,9 +203,7 @@ def drop(ports: Ports, organisation: str, upload: str) -> None:
             sa.select(multiparts).where(multiparts.c.upload == upload, ~multiparts.c.completed)
         ).all()
         listed = [item.key for item in store.list(Bucket.BLOBS, prefix(organisation, upload))]
-        used = set(
-            connection.scalars(sa.select(files.c.key).where(files.c.key.startswith(prefix(organisation, upload))))
-        )
+        used = set(connection.scalars(sa.select(files.c.key).where(*_below(prefix(organisation, upload)))))
     for row in unfinished:
         store.abort_multipart(Bucket.BLOBS, row.key, row.multipart)
     store.delete(Bucket.BLOBS, [key for key in listed if key.removesuffix(".parts") not in used])
@@ -224,17 +222,28 @@ def _reusable(
     for entry in manifest.entries:
         paths.setdefault((str(entry.digest), entry.size), []).append(entry.path)
     found: dict[str, str] = {}
-    for page in _pages(sorted({digest for digest, _ in paths})):
-        rows = connection.execute(
-            sa.select(files.c.digest, files.c.size, files.c.key)
+    for page in _pages(sorted(paths)):
+        columns = sa.column("digest", sa.String), sa.column("size", sa.BigInteger)
+        wanted = sa.values(*columns, name="wanted").data(list(page)).cte("wanted")
+        one = (  # of each: the same bytes may be in very many assets
+            sa.select(files.c.key)
             .join(assets, assets.c.id == files.c.asset)
-            .where(files.c.digest.in_(page), assets.c.organisation == organisation, assets.c.erased.is_(None))
+            .where(files.c.digest == wanted.c.digest, files.c.size == wanted.c.size)
+            .where(*_below(f"{organisation}/"), assets.c.organisation == organisation, assets.c.erased.is_(None))
             .where(readable(caller, now))
+            .order_by(files.c.key)
+            .limit(1)
+            .scalar_subquery()
         )
-        for digest, size, key in rows:
-            for path in paths.get((digest, size), ()):
-                found[path] = key
+        for digest, size, key in connection.execute(sa.select(wanted.c.digest, wanted.c.size, one)):
+            if key is not None:
+                found |= dict.fromkeys(paths[digest, size], key)
     return found
+
+
+def _below(prefix: str) -> tuple[sa.ColumnElement[bool], ...]:
+    """That a blob's key begins with a prefix which ends in a slash: a range of the index, whatever is in it."""
+    return files.c.key >= prefix, files.c.key < prefix[:-1] + "0"  # what follows "/" in ASCII
 
 
 def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, str]:
@@ -243,7 +252,7 @@ def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, st
         return {}
     known = sa.select(multiparts.c.key, multiparts.c.multipart).where(multiparts.c.key.in_(keys))
     with ports.catalogue.reading() as connection:
-        names: dict[str, str] = dict(connection.execute(known).tuples().all())
+        names: dict[str, str] = {row.key: row.multipart for row in connection.execute(known)}
     for key in sorted(keys - names.keys()):
         name = ports.store().start_multipart(Bucket.BLOBS, key)
         with ports.catalogue.transaction() as connection:
@@ -323,6 +332,6 @@ def _is_there(row: sa.Row[Any], entry: Entry, there: dict[str, int], completed: 
     return key in completed if entry.digest.parts > 1 else there.get(key) == entry.size
 
 
-def _pages(items: Sequence[str]) -> Iterable[Sequence[str]]:
+def _pages(items: Sequence[tuple[str, int]]) -> Iterable[Sequence[tuple[str, int]]]:
     for start in range(0, len(items), _PAGE):
         yield items[start : start + _PAGE]

@@ -21,5 +21,6 @@ def upgrade() -> None:
     replace_index("inbox_by_time", "inbox", ["at"])
     replace_index("audit_by_asset", "audit", ["asset", "row"])
     replace_index("idempotency_by_time", "idempotency", ["at"])
+    replace_index("idempotency_by_asset", "idempotency", ["asset"])
     replace_index("inbox_drops_by_asset", "inbox_drops", ["asset"])
     replace_index("inbox_drops_untold", "inbox_drops", ["asset"], where="problem IS NULL")
