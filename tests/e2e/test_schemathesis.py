@@ -44,7 +44,7 @@ CHECKS = [
     allow_header_conformance,
     ignored_auth,
 ]
-EXAMPLES = 20  # of made-up requests an operation, besides those that Schemathesis works out from the schema
+EXAMPLES = 8  # of made-up requests an operation, besides those that Schemathesis works out from the schema
 SECONDS = 20.0  # that one request may take
 
 schema = schemathesis.openapi.from_dict(
