@@ -19,6 +19,7 @@ from polyshare.ledger.node import NodeFolder
 from polyshare.ledger.read import asset_state, selector
 from polyshare.ledger.reasons import Reason
 from polyshare.ledger.record import trust_root
+from polyshare.ledger.recursion import limit_kept
 from polyshare.ledger.rpc import NodeRefused, Rpc, hexadecimal, octets
 from polyshare.metadata import keccak256
 from polyshare.ports import AssetState, Receipt, Register, Result, Revocation, SignedTransaction, TrustRoot
@@ -125,7 +126,8 @@ class ChainLedger:
 
     def _encode(self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation]) -> bytes:
         if self._codec is None:
-            from web3 import Web3
+            with limit_kept():
+                from web3 import Web3
 
             self._codec = Web3().codec
         return call_data(self._codec, entries)

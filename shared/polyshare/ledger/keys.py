@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from polyshare.errors import Misconfigured
+from polyshare.ledger.recursion import limit_kept
 from polyshare.metadata import keccak256
 from polyshare.ports import SignedTransaction
 
@@ -20,7 +21,8 @@ class Key:
     __slots__ = ("_account", "address")
 
     def __init__(self, secret: bytes) -> None:
-        from eth_account import Account
+        with limit_kept():
+            from eth_account import Account
 
         self._account = Account.from_key(secret)
         self.address: bytes = bytes.fromhex(self._account.address[2:])
