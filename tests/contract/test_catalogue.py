@@ -16,17 +16,19 @@ import sqlalchemy as sa
 from polyshare import api, events
 from polyshare.catalogue import Catalogue, outbox
 from polyshare.catalogue.lease import Superseded, acquire
-from polyshare.catalogue.tables import assets, files, inbox_drops, jobs, leases, stages, writes
+from polyshare.catalogue.tables import assets, inbox_drops, jobs, leases, stages, uploads, writes
 from polyshare.catalogue.tables import outbox as outbox_rows
 from polyshare.errors import Conflict, Forbidden, PolyshareError, Unavailable
+from polyshare.manifest import Manifest
 from polyshare.operations import inbox, journal, rebuild
 from polyshare.operations.access import readable
 from polyshare.operations.anchor import anchor
 from polyshare.operations.govern import audit_log
 from polyshare.operations.jobs import start
 from polyshare.operations.lineage import listing
+from polyshare.operations.register import freeze
 from polyshare.operations.status import status
-from polyshare.operations.uploads import Wanted, sign_parts
+from polyshare.operations.uploads import Wanted, collect, sign_parts
 from polyshare.ports import Bucket
 from tests.world import ADMIN, ALICE, CAROL, EVERYBODY, Files, World, rebuilt_on
 
@@ -233,20 +235,23 @@ def test_revoked_at_once_for_different_reasons_an_asset_is_revoked_for_one(world
     assert len(changes(world, asset)) == 1
 
 
-def test_bytes_that_are_shared_while_they_are_erased_are_there_or_refused(world: World) -> None:
-    for n in range(3):
-        content = b"the same bytes %d" % n
-        first = world.dataset({"a.csv": content}).id
-        second = world.post("register_dataset", "/", {"files": Files({"a.csv": content, "b.csv": b"2"}).listed()})
-        assert second.missing == ["b.csv"]
-        world.upload("register_dataset", second, Files({"b.csv": b"2"}))
-        answer, _ = at_once(
-            confirm(world, second.id), lambda asset=first: world.govern("erase", asset, {"confirm": asset})
-        )
-        if isinstance(answer, Conflict):
-            continue
-        for row in world.rows(sa.select(files).where(files.c.asset == second.id)):
-            assert world.store.head(Bucket.BLOBS, row.key) is not None
+def test_bytes_that_are_shared_while_they_are_erased_stay(world: World) -> None:
+    first = world.dataset({"a.csv": b"1"}).id
+    second = world.post("register_dataset", "/", {"files": Files({"a.csv": b"1", "b.csv": b"2"}).listed()})
+    assert second.missing == ["b.csv"]
+    world.upload("register_dataset", second, Files({"b.csv": b"2"}))
+    upload = world.row(uploads, second.id)
+    stored = collect(world.ports, "acme", second.id, Manifest.from_json(upload.files), upload.reused)
+    erasing = threading.Thread(target=lambda: world.govern("erase", first, {"confirm": first}))
+
+    def meanwhile(_connection: sa.Connection) -> None:
+        erasing.start()
+        erasing.join(timeout=1.0)
+
+    freeze(world.ports, second.id, stored, upload.reused, meanwhile)
+    erasing.join(timeout=60)
+    assert world.row(assets, first).erased
+    assert all(world.store.head(Bucket.BLOBS, item.key) for item in stored)
 
 
 def test_a_drop_that_many_see_at_once_becomes_one_dataset(world: World) -> None:
