@@ -81,7 +81,7 @@ class Relay:
     """
 
     _THREADS = 4
-    _PACE = 0.1  # seconds
+    _PACE = 0.25  # seconds
 
     def __init__(self) -> None:
         self.ports: Ports | None = None

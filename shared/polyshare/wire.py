@@ -9,12 +9,14 @@ from __future__ import annotations
 import contextlib
 import http.client
 import socket
+import ssl
 import threading
 import urllib.parse
 import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from email.message import Message
+from functools import cache
 from typing import TypeVar
 
 from polyshare.errors import Invalid, PolyshareError
@@ -47,9 +49,17 @@ class Connections:
     HTTPS_PROXY and NO_PROXY are followed for https.
     """
 
-    def __init__(self, *, idle: float = IDLE_SECONDS, pause: float = FIRST_PAUSE) -> None:
-        """`idle` is the longest silence and `pause` the time before a second try, in seconds."""
+    def __init__(
+        self,
+        *,
+        idle: float = IDLE_SECONDS,
+        pause: float = FIRST_PAUSE,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
+        """`idle` is the longest silence and `pause` the time before a second try, in seconds; `tls` makes what HTTPS
+        servers are checked with."""
         self.idle, self.first_pause = idle, pause
+        self._tls = cache(tls)
         self._lock = threading.Lock()
         self._free: dict[str, list[http.client.HTTPConnection]] = {}  # by server, last used last
         self._lent: set[http.client.HTTPConnection] = set()
@@ -122,7 +132,7 @@ class Connections:
     def _lend(self, server: str, url: str) -> http.client.HTTPConnection:
         with self._lock:
             free = self._free.get(server)
-            connection = free.pop() if free else _open(url)
+            connection = free.pop() if free else _open(url, self._tls)
             self._lent.add(connection)
             return connection
 
@@ -142,7 +152,7 @@ class Connections:
         return connected
 
 
-def _open(url: str) -> http.client.HTTPConnection:
+def _open(url: str, tls: Callable[[], ssl.SSLContext]) -> http.client.HTTPConnection:
     parts = urllib.parse.urlsplit(url)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise Invalid(f"{url[:200]!r} is not an http or https URL")
@@ -151,7 +161,7 @@ def _open(url: str) -> http.client.HTTPConnection:
     proxy = urllib.request.getproxies().get("https")
     if proxy and not urllib.request.proxy_bypass(parts.hostname):
         through = urllib.parse.urlsplit(proxy if "://" in proxy else f"http://{proxy}")
-        connection = http.client.HTTPSConnection(through.hostname or "", through.port)
+        connection = http.client.HTTPSConnection(through.hostname or "", through.port, context=tls())
         connection.set_tunnel(parts.hostname, parts.port)
         return connection
-    return http.client.HTTPSConnection(parts.hostname, parts.port)
+    return http.client.HTTPSConnection(parts.hostname, parts.port, context=tls())

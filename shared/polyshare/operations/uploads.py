@@ -28,6 +28,7 @@ from polyshare.operations.access import readable
 from polyshare.ports import Bucket
 
 _PAGE = 500
+_FEW = 3  # files that are looked for one by one; listing them costs about as much as three
 _FIRST, _FIRST_BYTES = 100, 256 * 1024 * 1024  # files and bytes whose URLs are given before they are asked for
 
 
@@ -160,7 +161,12 @@ def collect(ports: Ports, organisation: str, upload: str, manifest: Manifest, re
     Bytes are not read again: the store checked each against the checksum that its URL was signed with.
     """
     store = ports.store()
-    there = _there(ports, organisation, upload)
+    wanted = [
+        key_of(organisation, upload, entry.path, entry.size, entry.digest.sha256.hex())
+        for entry in manifest.entries
+        if entry.path not in reused and entry.digest.parts == 1
+    ]
+    there = _sizes(ports, wanted) if len(wanted) <= _FEW else _there(ports, organisation, upload)
     names: dict[str, sa.Row[Any]] = {}
     if any(entry.digest.parts > 1 for entry in manifest.entries):
         with ports.catalogue.reading() as connection:
@@ -320,6 +326,11 @@ def _open(connection: sa.Connection, upload: str) -> sa.Row[Any]:
 
 def _there(ports: Ports, organisation: str, upload: str) -> dict[str, int]:
     return {item.key: item.size for item in ports.store().list(Bucket.BLOBS, prefix(organisation, upload))}
+
+
+def _sizes(ports: Ports, keys: Sequence[str]) -> dict[str, int]:
+    heads = {key: ports.store().head(Bucket.BLOBS, key) for key in keys}
+    return {key: head.size for key, head in heads.items() if head is not None}
 
 
 def _completed(connection: sa.Connection, upload: str) -> set[str]:

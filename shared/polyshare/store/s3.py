@@ -1,8 +1,15 @@
-"""The object store on anything that speaks S3. Signing needs no client; boto3 is imported by the first real call."""
+"""The object store on anything that speaks S3, by boto3, imported when it is first needed.
+
+Signing needs no client, and neither do the two calls of every registration, which cost a quarter so.
+"""
 
 from __future__ import annotations
 
 import hashlib
+import http.client
+import os
+import re
+import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
@@ -10,12 +17,14 @@ from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
-from polyshare.errors import Conflict, Misconfigured, Mismatch, NotFound, Unavailable
+from polyshare.errors import Conflict, Misconfigured, Mismatch, NotFound, PolyshareError, Unavailable
 from polyshare.ports import Bucket, Head, Listed, Signed
 from polyshare.store.sign import Signer
+from polyshare.wire import Connections, Reply
 
 _CHECKSUM = "x-amz-checksum-sha256"
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 5, 60, 3
+_SIGNED_SECONDS = 300  # that a request of our own may be under way
 _DELETE_AT_ONCE = 1000  # S3's limit
 _MISSING = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _BAD_PARTS = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest"}
@@ -39,6 +48,8 @@ class S3Store:
         self._endpoint, self._region, self._buckets = endpoint, region, dict(buckets)
         self._key = (access_key, secret_key)
         self._signer = Signer(public_endpoint or endpoint, region, access_key, secret_key)
+        self._own_signer = Signer(endpoint, region, access_key, secret_key)
+        self._connections = Connections(idle=_READ_SECONDS, tls=_tls)
         self._made: Any = None
         self._lock = threading.Lock()
 
@@ -53,11 +64,10 @@ class S3Store:
                 self._call("create_bucket", Bucket=name)
 
     def put(self, bucket: Bucket, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        request: dict[str, Any] = {"Bucket": self._buckets[bucket], "Key": key, "Body": data}
-        request["ChecksumSHA256"] = b64encode(hashlib.sha256(data).digest()).decode()
+        headers = {_CHECKSUM: b64encode(hashlib.sha256(data).digest()).decode()}
         if if_absent:
-            request["IfNoneMatch"] = "*"
-        return self._try("put_object", {"PreconditionFailed", "412"}, **request) is not None
+            headers["if-none-match"] = "*"
+        return self._request("PUT", bucket, key, headers, data, expected=412) is not None
 
     def get(self, bucket: Bucket, key: str) -> bytes:
         found = self._try("get_object", {"NoSuchKey"}, Bucket=self._buckets[bucket], Key=key)
@@ -77,11 +87,11 @@ class S3Store:
             return data
 
     def head(self, bucket: Bucket, key: str) -> Head | None:
-        request = {"Bucket": self._buckets[bucket], "Key": key, "ChecksumMode": "ENABLED"}
-        found = self._try("head_object", {"404", "NoSuchKey"}, **request)
-        if found is None:
+        reply = self._request("HEAD", bucket, key, {"x-amz-checksum-mode": "ENABLED"}, expected=404)
+        if reply is None:
             return None
-        return Head(found["ContentLength"], found["ETag"].strip('"'), found.get("ChecksumSHA256"))
+        found = reply.headers
+        return Head(int(found["content-length"]), found["etag"].strip('"'), found[_CHECKSUM])
 
     def list(self, bucket: Bucket, prefix: str = "", *, after: str = "") -> Iterator[Listed]:
         """Objects in the store's order: on S3 that of UTF-8 bytes, on SeaweedFS so within a folder (`a/b`, then `a-b`).
@@ -203,6 +213,38 @@ class S3Store:
         request = {"Bucket": self._buckets[bucket], "Key": key, "UploadId": upload}
         self._try("abort_multipart_upload", {"NoSuchUpload"}, **request)
 
+    def _request(
+        self, method: str, bucket: Bucket, key: str, headers: Mapping[str, str], data: bytes = b"", *, expected: int
+    ) -> Reply | None:
+        """A request of ours without boto3; None where the store answers with the status `expected`."""
+        name = self._buckets[bucket]
+
+        def send(connection: http.client.HTTPConnection) -> Reply:
+            connection.request(method, self._connections.target(url), data if method == "PUT" else None, dict(headers))
+            return self._connections.reply(connection)
+
+        for attempt in range(1, _ATTEMPTS + 1):
+            url = self._own_signer.url(method, name, key, seconds=_SIGNED_SECONDS, headers=headers)
+            try:
+                reply = self._connections.exchange(url, send)
+            except (OSError, http.client.HTTPException) as error:
+                problem: PolyshareError = self._unavailable()
+                problem.__cause__ = error
+            else:
+                if reply.status < 300:
+                    return reply
+                if reply.status == expected:
+                    return None
+                found = re.search(rb"<Code>(\w+)</Code>", reply.body)
+                code = found[1].decode() if found else str(reply.status)
+                problem = self._problem(code, reply.status) or PolyshareError(
+                    f"the object store at {self._endpoint} answered {reply.status} {code} to {method} {key}"
+                )
+            if attempt == _ATTEMPTS or not isinstance(problem, Unavailable):
+                raise problem
+            self._connections.pause(0.1 * 4.0**attempt)
+        raise AssertionError("the loop returns or raises")
+
     def _call(self, operation: str, **request: Any) -> dict[str, Any]:
         return self._try(operation, (), **request) or {}
 
@@ -226,28 +268,37 @@ class S3Store:
         try:
             yield
         except (ConnectionError, HTTPClientError, IncompleteReadError) as error:
-            raise Unavailable(f"the object store at {self._endpoint} does not answer: see polyshare doctor") from error
+            raise self._unavailable() from error
         except ClientError as error:
             code = error.response["Error"].get("Code", "")
-            status = error.response["ResponseMetadata"].get("HTTPStatusCode", 0)
-            if code == "NoSuchBucket":
-                raise Misconfigured(
-                    f"the object store at {self._endpoint} lacks one of the buckets"
-                    f" {', '.join(self._buckets.values())}: create it, or correct the POLYSHARE_BUCKET_ settings"
-                ) from error
-            if code in _REFUSED:
-                raise Misconfigured(
-                    f"the object store at {self._endpoint} refuses this key ({code}): check"
-                    " POLYSHARE_S3_ACCESS_KEY_FILE, POLYSHARE_S3_SECRET_KEY_FILE and what the key may do"
-                ) from error
-            if code == "RequestTimeTooSkewed":
-                raise Unavailable("the object store's clock and this machine's differ by minutes: set both") from error
-            if status >= 500 or code in ("SlowDown", "ConditionalRequestConflict"):
-                raise Unavailable(
-                    f"the object store at {self._endpoint} answered {status} {code}: if it goes on, see whether its"
-                    " disk is full (polyshare doctor) and free some space"
-                ) from error
-            raise
+            problem = self._problem(code, error.response["ResponseMetadata"].get("HTTPStatusCode", 0))
+            if problem is None:
+                raise
+            raise problem from error
+
+    def _unavailable(self) -> Unavailable:
+        return Unavailable(f"the object store at {self._endpoint} does not answer: see polyshare doctor")
+
+    def _problem(self, code: str, status: int) -> PolyshareError | None:
+        """What an error code of S3's means to us, where it is one that we know."""
+        if code == "NoSuchBucket":
+            return Misconfigured(
+                f"the object store at {self._endpoint} lacks one of the buckets"
+                f" {', '.join(self._buckets.values())}: create it, or correct the POLYSHARE_BUCKET_ settings"
+            )
+        if code in _REFUSED:
+            return Misconfigured(
+                f"the object store at {self._endpoint} refuses this key ({code}): check"
+                " POLYSHARE_S3_ACCESS_KEY_FILE, POLYSHARE_S3_SECRET_KEY_FILE and what the key may do"
+            )
+        if code == "RequestTimeTooSkewed":
+            return Unavailable("the object store's clock and this machine's differ by minutes: set both")
+        if status >= 500 or code in ("SlowDown", "ConditionalRequestConflict"):
+            return Unavailable(
+                f"the object store at {self._endpoint} answered {status} {code}: if it goes on, see whether its"
+                " disk is full (polyshare doctor) and free some space"
+            )
+        return None
 
     def _client(self) -> Any:
         with self._lock:
@@ -272,6 +323,11 @@ class S3Store:
                     ),
                 )
             return self._made
+
+
+def _tls() -> ssl.SSLContext:
+    """The system's authorities, or those of AWS_CA_BUNDLE, which boto3 follows too."""
+    return ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
 
 
 def _is_seaweedfs(answer: dict[str, Any]) -> bool:
