@@ -152,6 +152,12 @@ class AskInboxCredentials(Request):
     organisation: Organisation | None = None
 
 
+class Subscribed(Struct):
+    """What Azure Event Grid wants back before it sends anything."""
+
+    validationResponse: str
+
+
 class Stage(Struct):
     stage: str
     at: float

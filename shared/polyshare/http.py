@@ -11,12 +11,11 @@ import inspect
 import logging
 import re
 import uuid
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cache
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 from urllib.parse import unquote
 
 import msgspec
@@ -28,17 +27,17 @@ from polyshare.assets import ANONYMOUS, Caller
 from polyshare.auth import bearer_of_basic, is_secret
 from polyshare.bootstrap import Ports, ports
 from polyshare.errors import Invalid, NotAllowed, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
+from polyshare.form import SentFile, sent_file
 from polyshare.settings import read_secret
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes: a manifest of 100,000 files
-LARGEST_FILE = 5 * 1024**3  # bytes of a form that brings a file: it lies on the function's disk for a while
 PROBLEM = "urn:polyshare:problem:"
 _BASIC = 'Basic realm="polyshare", charset="UTF-8"'
 _NUMBER = re.compile(r"[0-9]{1,16}(\.[0-9]{1,9})?")
 _JSON = re.compile(r"application/([a-z0-9.+-]+\+)?json")
 _log = logging.getLogger("polyshare")
 
-Auth = Literal["user", "anyone", "job"]
+Auth = Literal["user", "anyone", "job", "platform"]  # the last: who has the event token
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,14 +73,6 @@ class Call:
 
 
 @dataclass(frozen=True, slots=True)
-class SentFile:
-    """The file of a form; it is gone when the request is answered."""
-
-    name: str
-    content: BinaryIO
-
-
-@dataclass(frozen=True, slots=True)
 class Content:
     """Bytes that are sent as they come, instead of JSON."""
 
@@ -110,7 +101,7 @@ class Route:
     path: str  # with {names}; each is one URL-encoded segment
     handler: Handler
     answers: Mapping[int, type[Any] | None]
-    body: type[Any] | None = None
+    body: Any = None  # a type
     auth: Auth = "user"
     query: Sequence[str] = ()
     file: str = ""  # the field of a multipart/form-data body that brings a file
@@ -187,6 +178,8 @@ class Function:
         caller, token = ANONYMOUS, ""
         if route.auth == "job":
             token = (authorization or "").removeprefix("Bearer ")
+        elif route.auth == "platform":
+            _check_platform(world, bearer_of_basic(authorization))
         else:
             if self.basic:
                 authorization = bearer_of_basic(authorization)
@@ -203,7 +196,7 @@ class Function:
             idempotency_key=_idempotency_key(headers),
         )
         if route.file:
-            async with _sent_file(request, route.file) as file:
+            async with sent_file(request, route.file) as file:
                 brought = replace(call, file=file)
                 answer = await in_thread(lambda: route.handler(brought))
         elif inspect.iscoroutinefunction(route.handler):
@@ -222,9 +215,7 @@ class Function:
         """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
         body = await _read_body(request)
         world = _ports_of(request)
-        expected = read_secret(world.settings.event_token_file, "event_token_file")
-        if not is_secret(headers.get("authorization"), expected):
-            raise Unauthenticated("events come from the platform itself, with its event token")
+        _check_platform(world, headers.get("authorization"))
         event = events.parse(headers, body)
         assert self.on_event is not None
         try:
@@ -251,40 +242,6 @@ async def _content(status: int, content: Content, *, head: bool) -> Response:
             piece = await in_thread(lambda: next(content.pieces, b""))
 
     return StreamingResponse(pieces(), status, headers, content.media_type)
-
-
-@asynccontextmanager
-async def _sent_file(request: Request, name: str) -> AsyncIterator[SentFile]:
-    """The one file of a form, on disk where it is large. Raises Invalid, TooLarge."""
-    from starlette.datastructures import UploadFile
-    from starlette.formparsers import MultiPartException, MultiPartParser
-
-    async def bounded() -> AsyncGenerator[bytes, None]:
-        size = 0
-        async for chunk in request.stream():
-            size += len(chunk)
-            if size > LARGEST_FILE:
-                raise TooLarge(f"the form is over {LARGEST_FILE} bytes")
-            yield chunk
-
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > LARGEST_FILE:
-        raise TooLarge(f"the form is over {LARGEST_FILE} bytes")
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Invalid(f"the body is a form: send multipart/form-data with a file in its field {name}")
-    try:
-        form = await MultiPartParser(request.headers, bounded(), max_files=1, max_fields=8).parse()
-    except (MultiPartException, KeyError, UnicodeError) as error:
-        raise Invalid(f"the form can't be read: {getattr(error, 'message', error)}") from error
-    except OSError as error:
-        raise Unavailable(f"there is no room for the file here now ({error.strerror}): try again later") from error
-    try:
-        file = form.get(name)
-        if not isinstance(file, UploadFile):
-            raise Invalid(f"the form has no file in its field {name}")
-        yield SentFile(file.filename or "", file.file)
-    finally:
-        await form.close()
 
 
 def registration(answer: api.Registered | api.Uploading) -> Answer:
@@ -334,6 +291,11 @@ def title_of(kind: type[PolyshareError]) -> str:
     if kind is PolyshareError:
         return "Something went wrong inside the registry"
     return (kind.__doc__ or "").partition(".")[0].strip()
+
+
+def _check_platform(world: Ports, authorization: str | None) -> None:
+    if not is_secret(authorization, read_secret(world.settings.event_token_file, "event_token_file")):
+        raise Unauthenticated("events come from the platform itself, with its event token")
 
 
 def _ports_of(request: Request) -> Ports:

@@ -162,7 +162,9 @@ def _operation(function: Function, route: Route) -> dict[str, Any]:
         form = {"schema": schema, "example": shown["form"]}
         operation["requestBody"] = {"required": True, "content": {"multipart/form-data": form}}
     if route.body is not None:
-        named = {"$ref": _SCHEMAS + route.body.__name__} if _fields(route) else {"type": "object"}
+        named = {"$ref": _SCHEMAS + route.body.__name__} if _fields(route) else {"type": ["object", "array"]}
+        if route.body is dict[str, Any]:
+            named = {"type": "object"}
         content = {"schema": named, "example": shown["body"]}
         required = any(field.required for field in _fields(route))
         operation["requestBody"] = {"required": required, "content": {"application/json": content}}
@@ -214,8 +216,8 @@ def _parameter(name: str, place: str, shown: dict[str, Any]) -> dict[str, Any]:
 
 
 def _security(function: Function, route: Route) -> list[dict[str, Any]]:
-    if route.auth == "job":
-        return [{"job": []}]
+    if route.auth in ("job", "platform"):
+        return [{"job" if route.auth == "job" else "events": []}]
     ways: list[dict[str, Any]] = [{"token": []}, {"basic": []}] if function.basic else [{"token": []}]
     return [*ways, {}] if route.auth == "anyone" else ways
 
@@ -223,7 +225,7 @@ def _security(function: Function, route: Route) -> list[dict[str, Any]]:
 def _fields(route: Route) -> tuple[Any, ...]:
     """The fields of a body that is described; none of one that may have any."""
     described = isinstance(route.body, type) and issubclass(route.body, msgspec.Struct)
-    return msgspec.structs.fields(route.body) if described else ()  # type: ignore[arg-type]
+    return msgspec.structs.fields(route.body) if described else ()
 
 
 def _answer(kind: type[Any] | None) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from polyshare.assets import Caller, Role
 from polyshare.catalogue.outbox import deliver
 from polyshare.catalogue.tables import jobs, outbox
 from polyshare.ports import Signed
-from tests.unit.http_world import FOLDER, Broker, HttpWorld, path_of
+from tests.unit.http_world import EVENT_TOKEN, FOLDER, Broker, HttpWorld, path_of
 from tests.world import ADMIN, ALICE, ANONYMOUS, READER
 
 DOCUMENT = openapi.document()
@@ -105,7 +105,7 @@ def send(prepared: Prepared, function: str, name: str, asked: Mapping[str, Any])
         path_of(path.removeprefix(f"/{function}") or "/", values),
         body,
         caller=CALLERS.get(asked["caller"], ANONYMOUS),
-        token=prepared.job_token if asked["caller"] == "job" else "",
+        token={"job": prepared.job_token, "event": EVENT_TOKEN}.get(asked["caller"], ""),
         headers=asked.get("headers", {}),
         query=asked.get("query", {}),
     )

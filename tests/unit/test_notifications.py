@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from polyshare.events import Event
 from polyshare.notifications import folder_of, handshake
 from polyshare.operations.inbox import prefix_of
+from tests.unit.http_world import EVENT_TOKEN, HttpWorld
+from tests.world import ALICE
 
 VECTORS = sorted((Path(__file__).parents[1] / "vectors" / "notifications").glob("*.json"))
 NAMES = st.sampled_from(
@@ -94,3 +97,18 @@ def test_an_envelope_in_itself_without_end_is_let_go() -> None:
 @pytest.mark.parametrize("key", ["../../etc/passwd", "acme/digits", "ACME/digits/x", "acme//x", "\0/\0/\0", "a/b/"])
 def test_a_key_that_is_in_no_folder_of_an_organisation_looks_everywhere(key: str) -> None:
     assert folder_of("", {"Records": [{"s3": {"object": {"key": key}}}]}) == ""
+
+
+def test_a_store_s_own_notification_makes_the_drop_a_dataset_and_event_grid_is_answered(tmp_path: Path) -> None:
+    http = HttpWorld(tmp_path)
+    http.world.drop("acme/digits/", {"a.csv": b"1\n"})
+    basic = {"authorization": "Basic " + base64.b64encode(f"store:{EVENT_TOKEN}".encode()).decode()}
+    for name, status in (("azure_validation", 200), ("azure_event_grid", 204), ("minio", 204)):
+        body = json.loads((VECTORS[0].parent / f"{name}.json").read_text())["body"]
+        reply = http.call("register_dataset", "POST", "/notifications", body, caller=None, headers=basic)
+        assert reply.status == status, reply
+        assert not reply.body or reply.json["validationResponse"].startswith("512d38b6")
+    http.world.settle()
+    assert http.call("query_status", "GET", "/acme%2Fdigits").json["version"] == 1
+    refused = http.call("register_dataset", "POST", "/notifications", body, caller=ALICE)
+    assert refused.problem == "unauthenticated"
