@@ -106,7 +106,8 @@ class Client:
         self._register_dataset()
         for _ in range(self._random.randint(1, 4)):
             self._cluster.scheduler.sleep(self._random.choice((0.0, 0.5, 5.0)))
-            self._random.choice(intentions)()
+            wanted = [i for i in intentions if i.__name__ in self._cluster.wanted] or intentions
+            self._random.choice(wanted)()
 
     # --- registering ----------------------------------------------------------------------------------------------
 
@@ -283,7 +284,7 @@ class Client:
 
     def _set_visibility(self) -> None:
         for asset in self._some_of_mine():
-            for _ in range(2):
+            for _ in range(4):
                 wanted = self._random.choice(("private", "private", "organisation", "public"))
                 asset.visibility.add(wanted)
                 if self._govern(asset, "visibility", {"visibility": wanted}):

@@ -65,6 +65,7 @@ class Cluster:
         self.unexpected: list[str] = []
         self.is_down = False  # while the database is being restored
         self.starts = 0
+        self.wanted: tuple[str, ...] = ()  # the only intentions of clients; all, if there are none
         self.runner_class: type[FakeRunner] = FakeRunner
 
     def trace(self, text: str) -> None:
