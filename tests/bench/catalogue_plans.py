@@ -136,7 +136,7 @@ def explain(engine: sa.Engine, statement: str, values: Any) -> tuple[float, int,
     return float(re.findall(r"Execution Time: ([\d.]+)", plan)[-1]), pages, plan
 
 
-def questions(world: World, count: int) -> dict[str, Callable[[], object]]:
+def questions(world: World) -> dict[str, Callable[[], object]]:
     """Name → what is asked, on operations as they are."""
     ports = world.ports
     big, small = Caller("user1", {"big": Role.ADMIN}), Caller("user5", {"small": Role.PUBLISHER})
@@ -189,46 +189,55 @@ def questions(world: World, count: int) -> dict[str, Callable[[], object]]:
     }
 
 
+def measure(url: str, count: int, *, plans: bool) -> None:
+    """Print the tables: what is asked, and what is kept."""
+    world = World()
+    world.clock.time = 1.7e9 + count + 1000
+    catalogue = Catalogue(url)
+    world.ports = rebuilt_on(world.ports, catalogue)
+    engine = catalogue._engine
+    print(f"{count} assets\n\n| asked | statements | slowest, ms | its pages | its plan |\n|---|---|---|---|---|")
+    for name, ask in questions(world).items():
+        with noted(engine) as sent:
+            try:
+                ask()
+            except Exception as error:  # the effect is not what is measured
+                print(f"{name}: {error!r}"[:300], file=sys.stderr)
+        firsts = dict(reversed(sent))
+        told = [explain(engine, statement, firsts[statement]) for statement in list(firsts)[-_MOST:]]
+        slowest = max(told, default=(0.0, 0, ""))
+        scans = ", ".join(dict.fromkeys(re.findall(r"Seq Scan on \w+|using \w+|Index Scan on \w+", slowest[2])))
+        print(f"| {name} | {len(sent)} | {slowest[0]:.2f} | {slowest[1]} | {scans} |", flush=True)
+        if plans:
+            print(name, slowest[2], sep="\n", file=sys.stderr)
+    print("\n| table | MB | indexes, MB |\n|---|---|---|")
+    for name, table, indexes in _sizes(engine):
+        print(f"| {name} | {table / 1e6:.0f} | {indexes / 1e6:.0f} |")
+    catalogue.close()
+
+
+def _sizes(engine: sa.Engine) -> list[sa.Row[Any]]:
+    with engine.connect() as connection:
+        return list(
+            connection.execute(
+                sa.text(
+                    "SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class"
+                    " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 2 DESC"
+                )
+            )
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--assets", type=int, default=1_000_000)
-    parser.add_argument("--plans", action="store_true", help="print each slowest statement's plan")
+    parser.add_argument("--plans", action="store_true", help="print each slowest statement's plan, on stderr")
     given = parser.parse_args()
     with server(shared_buffers="1GB", work_mem="16MB", maintenance_work_mem="256MB", max_wal_size="4GB") as running:
         url = running.make_database()
         upgrade(url)
         fill(url, given.assets)
-        world = World()
-        world.clock.time = 1.7e9 + given.assets + 1000
-        catalogue = Catalogue(url)
-        world.ports = rebuilt_on(world.ports, catalogue)
-        engine = catalogue._engine
-        print(f"{given.assets} assets\n\n| asked | statements | slowest, ms | its pages | its plan |")
-        print("|---|---|---|---|---|")
-        for name, ask in questions(world, given.assets).items():
-            with noted(engine) as sent:
-                try:
-                    ask()
-                except Exception as error:  # the effect is not what is measured
-                    print(f"{name}: {error!r}"[:300], file=sys.stderr)
-            firsts = dict(reversed(sent))
-            told = [explain(engine, statement, firsts[statement]) for statement in list(firsts)[-_MOST:]]
-            slowest = max(told, default=(0.0, 0, ""))
-            scans = ", ".join(dict.fromkeys(re.findall(r"Seq Scan on \w+|using \w+|Index Scan on \w+", slowest[2])))
-            print(f"| {name} | {len(sent)} | {slowest[0]:.2f} | {slowest[1]} | {scans} |", flush=True)
-            if given.plans:
-                print(slowest[2], file=sys.stderr)
-        with engine.connect() as connection:
-            sizes = connection.execute(
-                sa.text(
-                    "SELECT relname, pg_table_size(oid), pg_indexes_size(oid) FROM pg_class"
-                    " WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace ORDER BY 2 DESC"
-                )
-            ).all()
-        print("\n| table | MB | indexes, MB |\n|---|---|---|")
-        for name, table, indexes in sizes:
-            print(f"| {name} | {table / 1e6:.0f} | {indexes / 1e6:.0f} |")
-        catalogue.close()
+        measure(url, given.assets, plans=given.plans)
 
 
 if __name__ == "__main__":
