@@ -7,7 +7,7 @@ import importlib
 import itertools
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from typing import Any
 
@@ -330,10 +330,13 @@ class World:
             return connection.execute(sa.select(table).where(table.c.id == key)).one()
 
 
-def rebuilt_on(ports: Ports, catalogue: Catalogue) -> Ports:
-    from dataclasses import replace
+def rebuilt_on(ports: Ports, catalogue: Catalogue, **changes: Any) -> Ports:
+    """The same process on another catalogue, and with other ports where they are given."""
+    return replace(ports, catalogue=catalogue, **changes)
 
-    return replace(ports, catalogue=catalogue)
+
+def with_store(ports: Ports, store: Store) -> Ports:
+    return replace(ports, store=lambda: store)
 
 
 def _no_credentials(organisation: str) -> api.InboxCredentials:
