@@ -39,8 +39,8 @@ class Late(Catalogue):
     """Commits late, so that whoever comes meanwhile reads what was before."""
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
-        with super().transaction() as connection:
+    def transaction(self, *, flushed: bool = True) -> Iterator[sa.Connection]:
+        with super().transaction(flushed=flushed) as connection:
             yield connection
             time.sleep(0.03)
 

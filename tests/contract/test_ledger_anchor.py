@@ -391,9 +391,9 @@ class MortalCatalogue:
         self._catalogue, self._fuse = catalogue, fuse
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, flushed: bool = True) -> Iterator[sa.Connection]:
         self._fuse.burn()
-        with self._catalogue.transaction() as connection:
+        with self._catalogue.transaction(flushed=flushed) as connection:
             yield connection
             self._fuse.burn()
         self._fuse.burn()

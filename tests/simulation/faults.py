@@ -123,8 +123,9 @@ class FaultyCatalogue(Catalogue):
     def __init__(self, database: Database, faults: Faults) -> None:
         self._database, self._faults = database, faults
 
-    def transaction(self) -> AbstractContextManager[sa.Connection]:
-        return self._with_faults(self._database.catalogue.transaction, "transaction")
+    def transaction(self, *, flushed: bool = True) -> AbstractContextManager[sa.Connection]:
+        begin = self._database.catalogue.transaction
+        return self._with_faults(lambda: begin(flushed=flushed), "transaction")
 
     def reading(self) -> AbstractContextManager[sa.Connection]:
         return self._with_faults(self._database.catalogue.reading, "reading")

@@ -33,13 +33,16 @@ class Catalogue:
             tables.create(self._engine)
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, flushed: bool = True) -> Iterator[sa.Connection]:
         """Commits on leaving, rolls back on an exception.
+
+        What is not `flushed` is there for everybody, and stays when a process dies; a machine that loses power may
+        forget it, unless something flushed was committed after it. For what is done again where it is missing.
 
         Raises Unavailable if the database does not answer, or broke a deadlock or a wait by giving this one up: the
         same call may be made again. Raises Misconfigured if it was not migrated.
         """
-        with self._connect(polyshare_writes=True) as connection:
+        with self._connect(polyshare_writes=True, polyshare_flushed=flushed) as connection:
             yield connection
 
     @contextmanager

@@ -52,7 +52,7 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         "application_name": "polyshare",
         "options": " ".join(f"-c {name}={value}" for name, value in milliseconds.items()),
     }
-    return sa.create_engine(
+    engine = sa.create_engine(
         url.set(drivername="postgresql+psycopg"),
         connect_args={**{k: v for k, v in connect.items() if k not in url.query}, "prepare_threshold": None},
         pool_size=pool,
@@ -61,6 +61,8 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         pool_recycle=1800,
         pool_pre_ping=True,
     )
+    sa.event.listen(engine, "begin", _begin_postgresql)
+    return engine
 
 
 def _tune_sqlite(connection: object, _record: object) -> None:
@@ -72,5 +74,15 @@ def _tune_sqlite(connection: object, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    writes = connection.get_execution_options().get("polyshare_writes")
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if options.get("polyshare_writes"):
+        level = "FULL" if options.get("polyshare_flushed", True) else "NORMAL"
+        if connection.info.get("synchronous", "FULL") != level:
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
+            connection.info["synchronous"] = level
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("polyshare_writes") else "BEGIN")
+
+
+def _begin_postgresql(connection: sa.Connection) -> None:
+    if not connection.get_execution_options().get("polyshare_flushed", True):
+        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")

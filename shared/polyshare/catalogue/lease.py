@@ -29,7 +29,7 @@ def acquire(ports: Ports, name: str, seconds: float) -> Lease | None:
     if held is not None and held > now:
         return None
     try:
-        with ports.catalogue.transaction() as connection:
+        with ports.catalogue.transaction() as connection:  # flushed: a fence that is forgotten would be given twice
             row = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()
             if row is not None and row.expires > now:
                 return None
@@ -52,9 +52,9 @@ class Lease:
         self._ports, self._name, self._seconds = ports, name, seconds
 
     @contextmanager
-    def transaction(self) -> Iterator[sa.Connection]:
+    def transaction(self, *, flushed: bool = True) -> Iterator[sa.Connection]:
         """A transaction on the catalogue in which the lease is still ours, and renewed; raises Superseded."""
-        with self._ports.catalogue.transaction() as connection:
+        with self._ports.catalogue.transaction(flushed=flushed) as connection:
             ours = leases.c.name == self._name, leases.c.fence == self.fence
             if connection.execute(sa.select(leases.c.fence).where(*ours).with_for_update()).first() is None:
                 raise Superseded(f"the lease {self._name!r} was taken over by another process")
@@ -63,7 +63,7 @@ class Lease:
 
     def renew(self) -> None:
         """Raises Superseded."""
-        with self.transaction():
+        with self.transaction(flushed=False):
             pass
 
     def __enter__(self) -> Lease:
@@ -71,7 +71,7 @@ class Lease:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         try:
-            with self._ports.catalogue.transaction() as connection:
+            with self._ports.catalogue.transaction(flushed=False) as connection:
                 connection.execute(
                     leases.update().where(leases.c.name == self._name, leases.c.fence == self.fence).values(expires=0.0)
                 )

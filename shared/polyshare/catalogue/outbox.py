@@ -45,7 +45,7 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
     with ports.catalogue.reading() as connection:  # mostly there is nothing, for which no lock is needed
         if connection.execute(sa.select(outbox.c.row).where(outbox.c.due <= now).limit(1)).first() is None:
             return 0
-    with ports.catalogue.transaction() as connection:
+    with ports.catalogue.transaction(flushed=False) as connection:
         rows = connection.execute(
             sa.select(outbox)
             .where(outbox.c.due <= now)
@@ -66,7 +66,7 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
     # By id: numbers of rows are used again, and a slow sender must not delete another event under an old number.
     taken = [row.id for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]
     if taken:
-        with ports.catalogue.transaction() as connection:
+        with ports.catalogue.transaction(flushed=False) as connection:
             connection.execute(outbox.delete().where(outbox.c.id.in_(taken)))
     return len(taken)
 

@@ -107,8 +107,11 @@ class _Anchoring:
             self._lease.renew()
 
     def _finish(self, transaction: sa.Row[Any], receipt: Receipt) -> int:
-        """In one transaction on the catalogue: the writes, the assets, their stages, and what follows from them."""
-        with self._lease.transaction() as connection:
+        """In one transaction on the catalogue: the writes, the assets, their stages, and what follows from them.
+
+        Where a machine that lost power forgot it, the transaction is still to be settled.
+        """
+        with self._lease.transaction(flushed=False) as connection:
             carried = _carried(connection, transaction.hash)
             for action, (column, stage, event) in _DONE.items():
                 done = [

@@ -71,7 +71,7 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
     asked = _fingerprint(declaration, organisation)
     now = ports.clock.now()
     subject, key = ("", declaration.once) if declaration.once else (caller.subject, key)
-    with ports.catalogue.transaction() as connection:
+    with ports.catalogue.transaction(flushed=False) as connection:  # nothing is acknowledged yet
         if key:
             lock(connection, f"idempotency {subject} {key}")
         asset = _begun(connection, subject, key, asked) if key else None
