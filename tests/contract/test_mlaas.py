@@ -471,7 +471,8 @@ def test_the_example_is_answered_as_it_says(client: Client, name: str) -> None:
     ids = {"dataset": dataset, "put": client.unverified(), "train": client.model(dataset), "model": client.unverified()}
     address = client.call("POST", "/contract/dataset", {"id": dataset}).json["address"]
     client.put(ids["model"], b"weights")
-    values, body = dict(asked.get("path", {})), asked.get("body")
+    values: dict[str, str] = dict(asked.get("path", {}))
+    body: Any = asked.get("body")
     if "id" in values:
         values["id"] = {"dataset_bytes": dataset, "put": ids["put"], "train": ids["train"]}.get(name, ids["model"])
     if "address" in values:
