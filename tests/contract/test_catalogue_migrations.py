@@ -15,7 +15,7 @@ from alembic.script import ScriptDirectory
 
 from polyshare.catalogue import Catalogue, engine, migrate, tables
 from polyshare.catalogue.migrations.versions import r0001_first
-from polyshare.errors import Conflict, Misconfigured
+from polyshare.errors import Conflict, Misconfigured, Unavailable
 from tests.contract.conftest import MakeDatabase
 
 FOLDER = Path(migrate.__file__).with_name("migrations")
@@ -146,6 +146,12 @@ def test_writers_go_on_while_indexes_are_built(empty_database: MakeDatabase) -> 
                     other.execute(tables.inbox.insert().values(source="test", id=str(number), at=1.0))
         assert running.result(timeout=60)[1] == tables.REVISION
     catalogue.close()
+
+
+def test_a_file_that_is_no_database_is_told_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "catalogue.sqlite").write_bytes(b"not a database" * 1000)
+    with pytest.raises(Unavailable, match="not a database"):
+        migrate.upgrade(f"sqlite:///{tmp_path}/catalogue.sqlite")
 
 
 def test_the_command_migrates_and_says_so(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DatabaseError
 
 from polyshare.catalogue.engine import make_engine
 from polyshare.catalogue.tables import REVISION, assets
@@ -31,8 +31,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
         with engine.connect() as guard, engine.connect().execution_options(polyshare_writes=True) as connection:
             _take_turn(guard)
             return _upgrade(connection), REVISION
-    except OperationalError as error:
-        raise Unavailable(f"the database could not be migrated, run this again: {error.orig}") from error
+    except DatabaseError as error:
+        raise Unavailable(f"the database could not be migrated: {error.orig}") from error
     finally:
         engine.dispose()
 
