@@ -4,6 +4,7 @@ from typing import Any
 
 from polyshare import api
 from polyshare.bootstrap import Ports
+from polyshare.errors import Invalid
 from polyshare.events import Event
 from polyshare.http import Answer, Call, Function, Route, confirm_upload, registration, upload_urls
 from polyshare.notifications import folder_of, handshake
@@ -25,6 +26,8 @@ def inbox(call: Call) -> Answer:
 
 def notified(call: Call) -> Answer:
     """Take a store's own notification that the inbox changed, where it comes as no CloudEvent."""
+    if not isinstance(call.body, dict | list):
+        raise Invalid("a notification is a JSON object, or a list of them")
     answer = handshake(call.body)
     if answer is not None:
         return Answer(200, api.Subscribed(**answer))
