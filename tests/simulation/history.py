@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -45,10 +46,12 @@ def play(
     cluster = Cluster(seed, trace=trace)
     told = Told()
     with bug(cluster) if bug is not None else nullcontext():
+        gc.disable()  # a tenth of the time, and little is left to collect
         try:
             problems = _play(cluster, told, with_rebuild=seed % 4 == 0 or bug is not None)
         finally:
             cluster.scheduler.stop()
+            gc.enable()
     return Outcome(seed, problems, lines, len(told.assets), cluster.scheduler.turns, cluster.database.epoch)
 
 

@@ -7,7 +7,7 @@ import pytest
 from tests.simulation.bugs import BUGS, Bug
 from tests.simulation.history import play
 
-HISTORIES, AT_ONCE = 240, 20
+HISTORIES, AT_ONCE = 200, 10
 
 
 @pytest.mark.parametrize("first", range(0, HISTORIES, AT_ONCE))
