@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from polyshare.jobs.job import Runner
 
 
+_GATHER_SECONDS = 0.25
+
+
 @dataclass(frozen=True)
 class Ports:
     """All that an operation can reach; the callables build on first use, so that nobody pays for the rest."""
@@ -37,6 +40,7 @@ class Ports:
     random: Random = field(default_factory=SystemRandom)
     holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
     wake: Callable[[], None] = lambda: None  # the relay, after a commit
+    gather: Callable[[], None] = lambda: None  # wait for what else is about to be anchored, to take it together
 
     def new_id(self) -> str:
         """A UUID of version 7 (RFC 9562): ordered by time, so that indexes stay compact."""
@@ -68,6 +72,7 @@ def build(settings: Settings) -> Ports:
         ledger=cache(lambda: _ledger(settings)),
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
         wake=relay.wake,
+        gather=lambda: time.sleep(_GATHER_SECONDS),
     )
     relay.ports = built
     return built

@@ -67,6 +67,7 @@ class _Anchoring:
         while batches := self._next_batches():
             self._store(batches)
             ended += self._settle()
+            self._ports.gather()
         return ended
 
     def _settle(self) -> int:
