@@ -142,7 +142,14 @@ class Container:
                     process.kill()
 
             watched = Watched(process, readable_end, first, kill, writable)
-            return supervise(watched, run.limits, run.log, cancelled=cancelled, on_log=on_log)
+            finished = supervise(watched, run.limits, run.log, cancelled=cancelled, on_log=on_log)
+            if finished.status == "failed" and self.capped and finished.exit_code in (-9, 137):
+                # Between two samples it reached the engine's own cap, and the kernel killed it.
+                answer = _call(self.engine, "inspect", "--format", "{{.State.OOMKilled}}", name)
+                if answer.stdout.strip() in ("true", b"true"):
+                    reason = f"it used all of its memory; the limit is {run.limits.memory_bytes} bytes"
+                    return replace(finished, status="memory", reason=reason)
+            return finished
 
     def _command(self, run: Run, name: str, mounts: tuple[Mount, ...], environ: Path, uid: int) -> list[str]:
         limits = run.limits
