@@ -145,6 +145,7 @@ def anchored_before_its_parents(cluster: Cluster) -> AbstractContextManager[None
 
 def nonce_used_again_after_a_crash(cluster: Cluster) -> AbstractContextManager[None]:
     """Signed bytes are sent and then stored, and the next nonce is the one after the last stored."""
+    cluster.wanted = ("_register_dataset",)
     cluster.plan.crash, cluster.plan.error = 0.015, 0.02
     right = anchor._Anchoring._store
 
