@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -137,13 +138,21 @@ def _goes_both_ways(stack: Machine, folder: Path, size: int) -> None:
 
 
 def _measured(stack: Machine, *command: str) -> tuple[float, int]:
-    """Seconds, and the most memory that a command had, in bytes."""
+    """Seconds, and the most memory that a command had, in bytes.
+
+    Asked of a small process between: what a process starts with `exec` is counted at least as large as itself.
+    """
+    small = "import resource, subprocess, sys; code = subprocess.call(sys.argv[1:], stdout=subprocess.DEVNULL); "
+    small += "print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss); sys.exit(code)"
     started = time.monotonic()
-    process = subprocess.Popen([polyshare_command(), *command], env=stack.environ, stdout=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0, command
-    return time.monotonic() - started, usage.ru_maxrss * 1024
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", small, polyshare_command(), *command],
+        env=stack.environ,
+        stdout=subprocess.PIPE,
+        text=True,
+        check=True,
+    )
+    return time.monotonic() - started, int(done.stdout) * 1024
 
 
 def _start(stack: Machine, *command: str) -> subprocess.Popen[str]:
