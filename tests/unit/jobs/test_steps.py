@@ -64,6 +64,7 @@ def test_training_publishes_the_same_bytes_twice_with_its_record(
     names = [item["name"] for item in first["run"]["predicate"]["buildDefinition"]["resolvedDependencies"]]
     assert names == ["train/d.csv", "test/t.csv", "uv:sklearn"]
     stages = [stage for stage, _ in platform.told[jobs[0].id]]
+    assert list(dict.fromkeys(stages)) == ["preparing", "fetching", "running", "publishing"], "none is left out"
     assert stages == sorted(stages, key=["preparing", "fetching", "running", "publishing"].index)
 
 
