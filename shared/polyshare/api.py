@@ -256,6 +256,16 @@ class Listing(Struct):
     cursor: str | None
 
 
+class RelativeResult(Struct):
+    """What the result slot of an ancestor's contract is the digest of."""
+
+    outcome: int
+    salt: str
+    content_root: str
+    metadata_root: str
+    provenance: str
+
+
 class Relative(Struct, kw_only=True):
     """An asset in a lineage; one that the caller can't read shows its address and kind only."""
 
@@ -270,7 +280,8 @@ class Relative(Struct, kw_only=True):
     revoked: bool = False
     record: str | None = None  # hex; its links are the addresses of its parents
     salt: str | None = None
-    content_root: str | None = None
+    content_root: str | None = None  # of a model that was trained: of the job's request
+    result: RelativeResult | None = None  # of a model that was trained
     parents: list[str] = []  # addresses
     roles: list[str] = []
 

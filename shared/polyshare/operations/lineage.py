@@ -8,11 +8,12 @@ import json
 
 import sqlalchemy as sa
 
-from polyshare.api import Lineage, Listed, Listing, Relative
+from polyshare.api import Lineage, Listed, Listing, Relative, RelativeResult
 from polyshare.assets import Caller, Kind, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue.tables import assets, parents
 from polyshare.errors import Invalid
+from polyshare.metadata import Metadata
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, find, readable, ways_to_read
 
 MOST = 100
@@ -123,8 +124,21 @@ def _relative(connection: sa.Connection, row: Asset, *, withheld: bool) -> Relat
         record=row.record.hex() if row.record else None,
         salt=row.salt.hex() if row.salt else None,
         content_root=row.content_root.hex() if row.content_root else None,
+        result=_result(row),
         parents=[link.address for link in linked],
         roles=[link.role for link in linked],
+    )
+
+
+def _result(row: Asset) -> RelativeResult | None:
+    if row.outcome is None or row.result_salt is None:
+        return None
+    return RelativeResult(
+        outcome=row.outcome,
+        salt=row.result_salt.hex(),
+        content_root=row.result_root.hex(),
+        metadata_root=Metadata.from_json(row.result_metadata).root.hex(),
+        provenance=row.provenance.hex(),
     )
 
 

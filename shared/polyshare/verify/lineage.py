@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from polyshare.api import AssetDocument, Relative
+from polyshare.api import AssetDocument, Relative, RelativeResult
 from polyshare.assets import Kind
-from polyshare.errors import Invalid
-from polyshare.ledger.record import Record, asset_address, record_of
+from polyshare.errors import Invalid, Mismatch
+from polyshare.ledger.record import COMPLETED, Record, asset_address, record_of, result_digest
 from polyshare.manifest import commitment
 from polyshare.ports import AssetState, TrustRoot
 from polyshare.verify.report import Check, Outcome
@@ -24,8 +24,7 @@ def check_lineage(document: AssetDocument, record: Record, pinned: TrustRoot, re
     registry's is the ancestor. One withheld from the caller is on the ledger all the same; what it is stays open.
     """
     told = {relative.address.lower(): relative for relative in document.lineage}
-    inputs = (document.request.request.get("inputs") if document.request else None) or {}
-    given = inputs.get("dataset") if isinstance(inputs, dict) else None
+    inputs = document.request.request.get("inputs") if document.request else None
     ahead, seen = list(record.parents), set(record.parents)
     if not ahead:
         yield Check("lineage", Outcome.ESTABLISHED, "it was made from no other asset", needed=False)
@@ -36,7 +35,7 @@ def check_lineage(document: AssetDocument, record: Record, pinned: TrustRoot, re
         at = "0x" + address.hex()
         state = read(address)
         ancestor = _ancestor(state, address, pinned)
-        yield _check(at, told.get(at), state, ancestor, given if address in record.parents else None)
+        yield _check(at, told.get(at), state, ancestor, inputs if address in record.parents else None)
         if isinstance(ancestor, Record):
             ahead += [parent for parent in ancestor.parents if parent not in seen]
             seen.update(ancestor.parents)
@@ -55,7 +54,8 @@ def _ancestor(state: AssetState, address: bytes, pinned: TrustRoot) -> Record | 
     return record
 
 
-def _check(at: str, told: Relative | None, state: AssetState, ancestor: Record | str, given: object) -> Check:
+def _check(at: str, told: Relative | None, state: AssetState, ancestor: Record | str, inputs: object) -> Check:
+    """`inputs` are those of the asset's job, by role, where the ancestor is a parent that it was made from."""
     known = told is not None and not told.withheld and told.record is not None
     name = _name(told) if told is not None and known else at
     if not state.code:
@@ -68,12 +68,42 @@ def _check(at: str, told: Relative | None, state: AssetState, ancestor: Record |
         return Check("lineage", Outcome.OPEN, detail, needed=False)
     if told.record != ancestor.encode().hex() or (told.id or "").replace("-", "") != ancestor.id.hex():
         return Check("lineage", Outcome.FAILED, f"{name}: the document shows another record than the ledger")
-    if ancestor.kind == Kind.DATASET and told.salt and told.content_root:
+    linked = f"{name}, a {ancestor.kind.label}, is what was linked to{revoked}"
+    try:
+        content = _content(told, state, ancestor)
+    except (Mismatch, ValueError) as error:  # ValueError: not hexadecimal
+        return Check("lineage", Outcome.FAILED, f"{name}: {error}")
+    if not isinstance(inputs, dict):
+        return Check("lineage", Outcome.ESTABLISHED, linked)
+    role = "dataset" if ancestor.kind == Kind.DATASET else "model"
+    if content is None:
+        detail = f"{linked}; its salt was erased, so whether its content is what the job was given stays open"
+        return Check("lineage", Outcome.OPEN, detail, needed=False)
+    if inputs.get(role) != content:
+        return Check("lineage", Outcome.FAILED, f"{name}: it is not the content that the job was given")
+    return Check("lineage", Outcome.ESTABLISHED, f"{linked}, and its content is what the job was given")
+
+
+def _content(told: Relative, state: AssetState, ancestor: Record) -> str | None:
+    """The content root that the ledger commits an ancestor to; None where its salt was erased. Raises Mismatch."""
+    if told.salt and told.content_root:  # of what a job made, this is the job's request
         if commitment(bytes.fromhex(told.salt), bytes.fromhex(told.content_root)) != ancestor.commitment:
-            return Check("lineage", Outcome.FAILED, f"{name}: its content is not what its record commits to")
-        if given is not None and given != told.content_root:
-            return Check("lineage", Outcome.FAILED, f"{name}: it is not the content that the job was given")
-    return Check("lineage", Outcome.ESTABLISHED, f"{name}, a {ancestor.kind.label}, is what was linked to{revoked}")
+            raise Mismatch("its content is not what its record commits to")
+        if ancestor.environment is None:
+            return told.content_root
+    if ancestor.environment is None or told.result is None:
+        return None
+    result = told.result
+    if _digest(result) != state.result or result.outcome != COMPLETED:
+        raise Mismatch("its result is not what the ledger's result slot commits to")
+    return result.content_root
+
+
+def _digest(result: RelativeResult) -> bytes:
+    salt, root, metadata, provenance = (
+        bytes.fromhex(text) for text in (result.salt, result.content_root, result.metadata_root, result.provenance)
+    )
+    return result_digest(result.outcome, commitment(salt, root), metadata, provenance)
 
 
 def _name(relative: Relative) -> str:

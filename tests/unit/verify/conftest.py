@@ -18,6 +18,7 @@ from polyshare.api import (
     ContentDocument,
     FileDocument,
     Relative,
+    RelativeResult,
     RequestDocument,
     ResultDocument,
     RevokedDocument,
@@ -125,13 +126,14 @@ class World:
         )
         address = "0x" + asset_address(root, kind, record.encode()).hex()
         self.write([Register(record.id, kind, record.encode())])
-        result = None
+        result = kept_result = None
         if request is not None:
             run = {"subject": [], "predicate": {"times": 1}}
             told = Metadata.seal({"accuracy": 0.97}, os.urandom)
             provenance = hashlib.sha256(rfc8785.dumps(run)).digest()  # type: ignore[arg-type]
             kept = commitment(bytes.fromhex(content.salt), manifest.content_root)
             self.write([Result(record.id, 1, kept, told.root, provenance)])
+            kept_result = RelativeResult(1, content.salt, content.root, told.root.hex(), provenance.hex())
             result = ResultDocument(
                 outcome=1, anchored=True, content=content, metadata=told.to_json(), provenance=provenance.hex(), run=run
             )
@@ -145,6 +147,7 @@ class World:
             record=record.encode().hex(),
             salt=committed.salt,
             content_root=committed.root,
+            result=kept_result,
             parents=[parent.address] if parent else [],
         )
         self.relatives.insert(0, relative)

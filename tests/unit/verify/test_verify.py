@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from polyshare.api import AssetDocument
+from polyshare.assets import Kind
 from polyshare.errors import Invalid, Unavailable
 from polyshare.metadata import Metadata
 from polyshare.ports import TrustRoot
@@ -236,3 +237,44 @@ def test_an_ancestor_that_is_missing_on_the_ledger_leaves_it_undecided(world: An
     real = world.ledger.asset
     world.read = lambda address: real(b"\x01" * 20) if address == gone else real(address)
     assert world.verify(folder).exit_code == 2
+
+
+FORGED_PARENTS: dict[str, dict[str, Any]] = {
+    "another content": {"content_root": "00" * 32},
+    "another result": {"outcome": 1, "content_root": "00" * 32},
+    "a result that failed": {"outcome": 2},
+    "another run": {"provenance": "00" * 32},
+    "junk": {"salt": "zz"},
+}
+
+
+@pytest.mark.parametrize("forgery", FORGED_PARENTS)
+def test_a_translation_of_another_result_than_its_model_has_is_a_mismatch(world: Any, forgery: str) -> None:
+    def forge(relative: Any) -> Any:
+        if relative.kind != "model":
+            return relative
+        return msgspec.structs.replace(
+            relative, result=msgspec.structs.replace(relative.result, **FORGED_PARENTS[forgery])
+        )
+
+    relatives = [forge(relative) for relative in world.translation.lineage]
+    report = world.verify(world.fetch(msgspec.structs.replace(world.translation, lineage=relatives)))
+    assert report.exit_code == 1, report.checks
+
+
+def test_a_job_that_was_given_something_else_than_its_parent_is_a_mismatch(world: Any) -> None:
+    model = world.model
+    world.model = msgspec.structs.replace(
+        model, result=msgspec.structs.replace(model.result, content=world.dataset.content)
+    )
+    stranger = world._asset(Kind.TRANSLATION, None, {"model.onnx": b"graph"}, parent=world.model)
+    report = world.verify(world.fetch(stranger))
+    assert report.exit_code == 1
+    assert any("not the content that the job was given" in check.detail for check in report.checks)
+
+
+def test_whether_an_erased_parent_was_what_the_job_was_given_stays_open(world: Any) -> None:
+    relatives = [msgspec.structs.replace(r, result=None) if r.kind == "model" else r for r in world.translation.lineage]
+    report = world.verify(world.fetch(msgspec.structs.replace(world.translation, lineage=relatives)))
+    assert report.exit_code == 0
+    assert any(check.outcome == Outcome.OPEN and "erased" in check.detail for check in report.checks)
