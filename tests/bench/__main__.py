@@ -30,13 +30,15 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no bench {', '.join(sorted(unknown))}: there are {', '.join(BENCHES)}")
     rows: list[Row] = []
-    for name in chosen.names or BENCHES:
-        started = time.monotonic()
-        print(f"{name} …", file=sys.stderr, flush=True)
-        rows += importlib.import_module(f"tests.bench.{name}").run()
-        print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
-    verdicts = [verdict(row) for row in rows]
-    print(markdown(rows, verdicts) if chosen.markdown else aligned(rows, verdicts))
+    try:
+        for name in chosen.names or BENCHES:
+            started = time.monotonic()
+            print(f"{name} …", file=sys.stderr, flush=True)
+            rows += importlib.import_module(f"tests.bench.{name}").run()
+            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr, flush=True)
+    finally:  # what was measured before one broke is told too
+        verdicts = [verdict(row) for row in rows]
+        print(markdown(rows, verdicts) if chosen.markdown else aligned(rows, verdicts))
     if "missed" in verdicts:
         sys.exit(1)
 
