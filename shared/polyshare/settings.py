@@ -50,6 +50,11 @@ class Settings:
     job_seconds: int = 3600
     most_upload_bytes: int = 5 * 1024**4
 
+    @property
+    def image_registries(self) -> str | None:
+        """Tags of images are resolved by registries where jobs run on a cluster; None: by this machine's engine."""
+        return self.registries if self.runner == "argo" else None
+
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:
         """Raises Misconfigured, naming what is missing or wrong and what to set it to."""

@@ -1,7 +1,8 @@
 """The API server of a Kubernetes cluster, by plain HTTP: the few calls that running jobs needs.
 
-Importing costs what httpx costs, which jobs and functions load anyway: 60 ms of CPU. The clients made for it cost
-@HERA@ (hera-workflows 6) and @ARGO@ (argo-workflows 6), and talk to argo-server, one more server that must be up.
+Secrets, Jobs and pods are asked of it anyway, and so are workflows: the clients made for Argo talk to argo-server, one
+more server that must be up, and importing them costs every function that starts a job 100 ms of CPU (argo-workflows
+6.7) or 630 ms (hera 7.1) beside the 75 ms of httpx, which is loaded already.
 """
 
 from __future__ import annotations

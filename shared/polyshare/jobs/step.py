@@ -31,7 +31,6 @@ from polyshare.jobs.sandbox import Prepared, unheard
 
 OVER, AGAIN = 3, 75  # 75: EX_TEMPFAIL of sysexits.h
 BUILDER = "urn:polyshare:runner:argo:1"
-_OUT = Path("/tmp")  # noqa: S108  where Argo takes output parameters from
 _log = logging.getLogger("polyshare.step")
 
 
@@ -64,13 +63,20 @@ def main() -> None:
 
 
 class Step:
-    """One step of one workflow, from what its pod is given."""
+    """One step of one workflow, from what its pod is given. Argo takes output parameters from `out`."""
 
-    def __init__(self, environ: Mapping[str, str], client: httpx.Client) -> None:
-        self._client = client
+    def __init__(
+        self,
+        environ: Mapping[str, str],
+        client: httpx.Client,
+        *,
+        api: Callable[[], Api] = lambda: Api(Access.of()),
+        root: Path = Path("/job"),
+        out: Path = Path("/tmp"),  # noqa: S108
+    ) -> None:
+        self._client, self._api, self._root, self._out = client, api, root, out
         self._job = Job(**json.loads(Path(environ["POLYSHARE_JOB"]).read_bytes()))
         self._cluster = Cluster(**json.loads(environ["POLYSHARE_CLUSTER"]))
-        self._root = Path(environ.get("POLYSHARE_ROOT", "/job"))
         workflow = environ["POLYSHARE_WORKFLOW"]
         self._run = f"{workflow}-run"
         owner = {
@@ -91,8 +97,8 @@ class Step:
             return False
         state = {"document": fetched.document, "begun": fetched.begun}
         (self._root / "state.json").write_text(json.dumps(state))
-        (_OUT / "run.json").write_text(dumps(manifest(fetched.run, self._run, self._cluster, self._where)))
-        (_OUT / "limits.json").write_text(json.dumps(fetched.run.limits.to_json()))
+        (self._out / "run.json").write_text(dumps(manifest(fetched.run, self._run, self._cluster, self._where)))
+        (self._out / "limits.json").write_text(json.dumps(fetched.run.limits.to_json()))
         return True
 
     def follow(self, limits: Limits) -> bool:
@@ -107,7 +113,7 @@ class Step:
                 cancelled=reporter.fenced.is_set,
                 on_log=reporter.say,
             )
-        (_OUT / "ended.json").write_text(dumps(ended.to_json()))
+        (self._out / "ended.json").write_text(dumps(ended.to_json()))
         return ended.finished.status != "cancelled"
 
     def publish(self, ended: Ended) -> bool:
@@ -140,9 +146,6 @@ class Step:
 
     def _prepare(self, reference: str, _cache: Path, _progress: Callable[[str], None] = unheard) -> Prepared:
         return self._cluster.prepare(reference)
-
-    def _api(self) -> Api:
-        return Api(Access.of())
 
 
 if __name__ == "__main__":
