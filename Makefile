@@ -37,6 +37,9 @@ test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over fa
 test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 	$(BIN)/python -m tests.faults --rounds 100
 
+test-cluster: setup-dev  ## jobs on the cluster that KUBECONFIG names; says what is missing (tests/cluster/conftest.py)
+	$(BIN)/pytest -rs tests/cluster
+
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
@@ -75,4 +78,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation
+.PHONY: help setup setup-dev demo up test test-cluster lint bench openapi lock test-simulation test-faults test-translation
