@@ -111,6 +111,18 @@ def test_a_workflows_phase_is_the_jobs_state(kube: Kube, tmp_path: Path, phase: 
     assert runner.state("a") == RunnerState(RunState(state))
 
 
+def test_a_workflow_that_failed_says_why(kube: Kube, tmp_path: Path) -> None:
+    runner = ArgoRunner(kube.api(tmp_path))
+    runner.submit(job("a"))
+    (workflow,) = kube.of("workflows")
+    workflow["metadata"]["labels"]["workflows.argoproj.io/phase"] = "Failed"
+    evicted = {"type": "Pod", "phase": "Failed", "message": "the run's pod was taken away", "finishedAt": "2"}
+    workflow["status"] = {"message": "child failed", "nodes": {"x": {"type": "Steps", "phase": "Failed"}, "y": evicted}}
+    assert runner.state("a") == RunnerState(RunState.GONE, detail="the run's pod was taken away")
+    workflow["status"] = {"message": "workflowtemplates polyshare-train not found"}
+    assert runner.state("a") == RunnerState(RunState.GONE, detail="workflowtemplates polyshare-train not found")
+
+
 def test_a_queue_longer_than_a_page_is_counted_whole(kube: Kube, tmp_path: Path) -> None:
     runner = ArgoRunner(kube.api(tmp_path))
     for number in range(10):

@@ -58,12 +58,20 @@ class ArgoRunner:
         newest = max(mine, key=lambda item: int(item["labels"][_ATTEMPT]))
         phase = newest["labels"].get(_PHASE, "Pending")
         if phase in _OVER:
-            return RunnerState(RunState.GONE)
+            return RunnerState(RunState.GONE, detail=self._said(newest["name"]) if phase != "Succeeded" else "")
         if phase == "Running":
             return RunnerState(RunState.RUNNING)
         waiting = self._list(f"{_JOB},{_PHASE} notin (Running,{','.join(_OVER)})")
         ahead = [item for item in waiting if _order(item) < _order(newest)]
         return RunnerState(RunState.QUEUED, len(ahead) + 1)
+
+    def _said(self, name: str) -> str:
+        """Why a workflow ended badly: what the first of its pods that did says, else it itself."""
+        status = (self._api.get(WORKFLOWS, name) or {}).get("status") or {}
+        nodes = sorted((status.get("nodes") or {}).values(), key=lambda node: str(node.get("finishedAt")))
+        pods = [node for node in nodes if node.get("type") == "Pod" and node.get("phase") in ("Failed", "Error")]
+        messages = [str(node["message"]) for node in pods if node.get("message")] + [str(status.get("message") or "")]
+        return " ".join(messages[0].split())[:500]
 
     def _list(self, selector: str) -> list[dict[str, Any]]:
         """The metadata of workflows that are not on their way out."""
@@ -78,6 +86,7 @@ class ArgoRunner:
 def _workflow(name: str, labels: dict[str, str], job: Job) -> dict[str, Any]:
     spec: dict[str, Any] = {
         "workflowTemplateRef": {"name": f"polyshare-{job.action}"},
+        "podMetadata": {"labels": labels},
         "activeDeadlineSeconds": max(1, int(job.deadline - time.time())),
     }
     if "gpu" in job.requires:

@@ -70,10 +70,12 @@ class RunState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunnerState:
-    """Where a runner is with a job. `position` is 1 for the next to run, None unless queued."""
+    """Where a runner is with a job. `position` is 1 for the next to run, None unless queued; `detail` is what it says of
+    one that is gone."""
 
     state: RunState
     position: int | None = None
+    detail: str = ""
 
 
 class Runner(Protocol):
