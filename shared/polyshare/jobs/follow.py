@@ -17,7 +17,7 @@ from polyshare.jobs.log import Log
 from polyshare.jobs.pod import CONTAINER, FIRST
 from polyshare.jobs.sandbox import Finished, Status
 
-_POLL = 1.0  # seconds
+_POLL, _SLOWEST_POLL = 1.0, 5.0  # seconds; the longer it takes, the less often it is asked for
 _UNMADE = 180.0  # seconds within which the Job must be there
 _SHOWN = 16 * 1024  # bytes of the log's tail
 _UNPULLABLE = ("ErrImagePull", "ImagePullBackOff", "InvalidImageName", "ErrImageNeverPull", "RegistryUnavailable")
@@ -81,7 +81,7 @@ def follow(
         except Unavailable:
             if time.monotonic() - answered > patience:
                 raise
-        time.sleep(_POLL)
+        time.sleep(min(_SLOWEST_POLL, _POLL + (time.monotonic() - started) / 60))
 
 
 def _hold(

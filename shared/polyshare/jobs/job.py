@@ -70,12 +70,11 @@ class RunState(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class RunnerState:
-    """Where a runner is with a job. `position` is 1 for the next to run, None unless queued; `detail` is what it says of
-    one that is gone."""
+    """Where a runner is with a job. `position` is 1 for the next to run, None unless queued."""
 
     state: RunState
     position: int | None = None
-    detail: str = ""
+    detail: str = ""  # what it says of one that is gone
 
 
 class Runner(Protocol):
