@@ -50,9 +50,10 @@ def test_somebody_elses_training_image_runs_unchanged(platform: Platform, image:
     files = fetched(platform, model)
     assert json.loads(files["model.json"]) == {"rows": 3, "depth": 3, "hps": {"depth": 3}}
     assert "mode  on algo-1" in status["log_tail"]
-    run = json.loads(files["polyshare.json"])["run"]
-    assert run["predicate"]["runDetails"]["builder"]["id"] == "urn:polyshare:runner:argo:1"
-    assert "@sha256:" in platform.polyshare("show", model), "its tag was pinned by the registry"
+    run = json.loads(files["polyshare.json"])["result"]["run"]["predicate"]
+    assert run["runDetails"]["builder"]["id"] == "urn:polyshare:runner:argo:1"
+    used = {item["name"]: item["digest"] for item in run["buildDefinition"]["resolvedDependencies"]}
+    assert used[image.rpartition(":")[0]]["sha256"], "its tag was pinned by the registry"
     platform.polyshare("verify", str(platform.home / f"fetched-{model}"))
 
 
