@@ -14,12 +14,15 @@ import httpx
 import pytest
 
 from polyshare.errors import Unavailable
+from polyshare.jobs import environment, steps
 from polyshare.jobs.follow import Disrupted, Ended, follow
 from polyshare.jobs.job import Job, Limits
 from polyshare.jobs.sandbox import Finished
 from polyshare.jobs.step import Step
+from tests.contract import kubelet
 from tests.contract.kube_stub import Kube
 from tests.contract.kube_stub import serving as serving_kube
+from tests.unit.jobs.conftest import CACHE
 from tests.unit.jobs.platform import Platform
 from tests.unit.jobs.platform import serving as serving_platform
 
@@ -351,3 +354,39 @@ def test_an_api_server_that_is_gone_for_long_puts_the_step_back(kube: Kube, tmp_
     kube.down = True
     with pytest.raises(Unavailable, match="503"):
         watch(kube, tmp_path)
+
+
+def test_an_ingest_is_one_step(kube: Kube, platform: Platform, tmp_path: Path) -> None:
+    job = platform.add("ingest", {"inbox": {"a.csv": b"1", "b/c": b""}})
+    assert Workflow(kube, job, tmp_path).step().perform()
+    assert platform.result(job) == {"a.csv": b"1", "b/c": b""}
+
+
+@pytest.mark.slow
+def test_a_translation_does_each_of_its_runs_in_a_job_that_sees_only_its_own(
+    kube: Kube, platform: Platform, tmp_path: Path
+) -> None:
+    rows = b"a,b,kind\n" + b"".join(b"%d,%d,%d\n" % (i, i * i % 7, i % 2) for i in range(60))
+    (tmp_path / "training").mkdir()
+    training = platform.add("train", {"train": {"d.csv": rows}}, environment=environment.resolve("uv:sklearn"))
+    with httpx.Client(trust_env=False) as client:
+        steps.perform(training, client, steps.Place(tmp_path / "training", CACHE))
+    pinned = {name: environment.resolve(f"uv:{name}") for name in ("translator-sklearn", "verify")}
+    images = {f"r/{name}:{reference[-64:-32]}": reference for name, reference in pinned.items()}
+    job = platform.add(
+        "translate",
+        {"model": platform.result(training), "test": {"t.csv": rows}},
+        environment=pinned["translator-sklearn"],
+        translate={"opset": None, "verifier": pinned["verify"]},
+        wall=300,
+    )
+    workflow = Workflow(kube, job, tmp_path, images="r/", patience=300)
+    with kubelet.serving(kube, tmp_path / "claim", CACHE, images) as ran:
+        assert workflow.step().perform()
+    completion = platform.completions[job.id]
+    assert completion["outcome"] == "translated", completion["reason"]
+    assert platform.result(job).keys() == {"model.onnx", "certificate.json"}
+    assert len(ran) >= 4
+    native = next(job for job in kube.of("jobs") if "predict.py" in json.dumps(job))
+    seen = [m["subPath"] for m in native["spec"]["template"]["spec"]["containers"][0]["volumeMounts"] if "subPath" in m]
+    assert not [path for path in seen if "onnx" in path or "candidate" in path or path.endswith("test")]
