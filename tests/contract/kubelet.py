@@ -17,7 +17,7 @@ from tests.contract.kube_stub import Kube
 
 @contextmanager
 def serving(kube: Kube, claim: Path, cache: Path, images: dict[str, str]) -> Iterator[list[str]]:
-    """Run Jobs as they appear; `images` says which environment an image was made from. Yields the names of those run."""
+    """Run Jobs as they appear; `images` says what environment each was made from. Yields the names of those run."""
     done: list[str] = []
     over = threading.Event()
 

@@ -23,7 +23,7 @@ from polyshare.jobs import scratch, steps
 from polyshare.jobs.cluster import ClusterSandbox
 from polyshare.jobs.follow import Disrupted, Ended, follow, keep_log, with_last_line
 from polyshare.jobs.job import Job, Limits
-from polyshare.jobs.kubernetes import Access, Api
+from polyshare.jobs.kubernetes import JOBS, Access, Api
 from polyshare.jobs.pod import Cluster, Place, dumps, manifest
 from polyshare.jobs.remote import Remote
 from polyshare.jobs.reporter import Reporter
@@ -130,6 +130,8 @@ class Step:
 
     def perform(self) -> bool:
         """Do the whole job here, its runs in Jobs of their own."""
+        if (self._root / "work").exists():  # this step's pod was lost: so are its runs
+            self._api().delete(JOBS, labelSelector=f"polyshare.job={self._job.id}")
         steps.perform(self._job, self._client, self._place(fresh=True))
         return True
 
