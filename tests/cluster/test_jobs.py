@@ -28,13 +28,13 @@ def dataset(platform: Platform) -> str:
     folder = platform.home / "numbers"
     (folder / "train").mkdir(parents=True)
     (folder / "train" / "a.csv").write_text("1,2\n3,4\n5,6\n")
-    return str(platform.ask("dataset", "add", str(folder), "--name", "numbers")["id"])
+    return str(platform.json("dataset", "add", str(folder), "--name", "numbers")["id"])
 
 
 def train(platform: Platform, image: str, dataset: str, *more: str, **parameters: Any) -> str:
     given = [part for name, value in parameters.items() for part in ("--param", f"{name}={json.dumps(value)}")]
     asked = ("model", "add", "--dataset", dataset, "--image", image, "--no-translate", *given, *more)
-    return str(platform.ask(*asked)["id"])
+    return str(platform.json(*asked)["id"])
 
 
 def fetched(platform: Platform, asset: str) -> dict[str, bytes]:
@@ -64,7 +64,7 @@ def test_the_run_reaches_nothing_and_has_no_powers(
     service = json.loads(kubectl("get", "service", "kubernetes", "-o", "json"))["spec"]["clusterIP"]
     host, _, registry = cluster.registry.host.partition(":")
     targets = [(service, 443), (platform.address, 6443), (host, int(registry))]
-    targets += [(platform.address, ports[name]) for name in ("functions", "s3")]
+    targets += [(platform.address, ports[name]) for name in ("functions", "weed_s3")]
     model = train(platform, image, dataset, mode="probe", targets=targets)
     assert platform.until(model, "trained", "failed")["state"] == "trained"
     seen = json.loads(fetched(platform, model)["probe.json"])
@@ -151,7 +151,7 @@ def test_files_of_the_inbox_become_a_dataset(platform: Platform) -> None:
     from polyshare.api import InboxCredentials
     from tests.faults.load import s3
 
-    key = InboxCredentials(**platform.ask("inbox", "credentials"))
+    key = InboxCredentials(**platform.json("inbox", "credentials"))
     client = s3(key)
     for name, data in (("a.csv", b"1,2\n"), ("dataset.json", b"{}")):
         client.put_object(Bucket=key.bucket, Key=f"{key.prefix}dropped/{name}", Body=data)
@@ -170,10 +170,10 @@ def test_a_model_is_trained_and_translated_in_the_images_of_its_environments(
     folder.mkdir()
     rows = "".join(f"{i},{i * i % 7},{i % 2}\n" for i in range(200))
     (folder / "points.csv").write_text("a,b,kind\n" + rows)
-    dataset = platform.ask("dataset", "add", str(folder))["id"]
-    model = str(platform.ask("model", "add", "--dataset", dataset, "--image", "uv:sklearn")["id"])
+    dataset = platform.json("dataset", "add", str(folder))["id"]
+    model = str(platform.json("model", "add", "--dataset", dataset, "--image", "uv:sklearn")["id"])
     assert platform.until(model, "trained", "failed")["state"] == "trained"
-    translation = str(platform.ask("translate", model)["id"])
+    translation = str(platform.json("translate", model)["id"])
     status = platform.until(translation, "translated", "failed", seconds=400)
     assert status["state"] == "translated", status
     assert fetched(platform, translation).keys() >= {"model.onnx", "certificate.json"}

@@ -1,4 +1,4 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """A training program as others write them for SageMaker: started as `train`, it knows nothing of this platform.
 
 Hyper-parameter `mode` (a string, as all are) makes it misbehave.

@@ -7,9 +7,9 @@ import contextlib
 import importlib.metadata
 import json
 import os
-import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import threading
 import time
@@ -136,11 +136,11 @@ class Platform(Machine):
     def start(self) -> None:
         self.up()
         ports = self.state["ports"]
-        for port in (ports["functions"], ports["s3"]):
+        for port in (ports["functions"], ports["weed_s3"]):
             self._closing.enter_context(forwarding(self.address, port))
         settings = json.loads(self.layout.settings.read_text())
         settings |= self.cluster.settings(self.home)
-        settings["s3_public_endpoint"] = f"http://{self.address}:{ports['s3']}"
+        settings["s3_public_endpoint"] = f"http://{self.address}:{ports['weed_s3']}"
         settings["functions_url"] = f"http://{self.address}:{ports['functions']}/{{function}}"
         write_json(self.layout.settings, settings)
         before = self.state["pids"]["functions"]
@@ -148,29 +148,12 @@ class Platform(Machine):
         wait(lambda: self.state["pids"].get("functions", before) != before and self._serves())
 
     def _serves(self) -> bool:
-        done = subprocess.run(
-            [str(shutil.which("polyshare")), "list"], env=self.environ, capture_output=True, timeout=60, check=False
-        )
-        return done.returncode == 0
-
-    def ask(self, *arguments: str, expect: int = 0) -> dict[str, Any]:
-        done = self.polyshare(*arguments, "--json", expect=expect)
-        return dict(json.loads(done))
+        return self.polyshare("list", expect=None).returncode == 0
 
     def status(self, asset: str) -> dict[str, Any]:
-        done = subprocess.run(
-            [str(shutil.which("polyshare")), "status", asset, "--json"],
-            env=self.environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        return dict(json.loads(done.stdout or "{}"))
+        return dict(json.loads(self.polyshare("status", asset, "--json", expect=None).stdout or "{}"))
 
     def job_of(self, asset: str) -> str:
-        import sqlite3
-
         with contextlib.closing(sqlite3.connect(self.layout.database)) as database:
             return str(database.execute("SELECT id FROM jobs WHERE asset = ?", (asset,)).fetchone()[0])
 
