@@ -62,10 +62,9 @@ def test_the_run_reaches_nothing_and_has_no_powers(
 ) -> None:
     ports = platform.state["ports"]
     service = json.loads(kubectl("get", "service", "kubernetes", "-o", "json"))["spec"]["clusterIP"]
-    host, _, registry = cluster.registry.host.partition(":")
-    targets = [(service, 443), (platform.address, 6443), (host, int(registry))]
-    targets += [(platform.address, ports[name]) for name in ("functions", "weed_s3")]
-    model = train(platform, image, dataset, mode="probe", targets=targets)
+    targets = [f"{service}:443", f"{platform.address}:6443", cluster.registry.host]
+    targets += [f"{platform.address}:{ports[name]}" for name in ("functions", "weed_s3")]
+    model = train(platform, image, dataset, mode="probe", targets=" ".join(targets))
     assert platform.until(model, "trained", "failed")["state"] == "trained"
     seen = json.loads(fetched(platform, model)["probe.json"])
     assert seen["reached"] == []

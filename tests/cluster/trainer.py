@@ -16,12 +16,12 @@ PREFIX = "/opt/ml"
 
 def probe() -> dict:
     """What can be reached from here that should not be."""
-    targets = json.loads(os.environ.get("SM_HP_TARGETS", "[]"))
     reached = []
-    for host, port in targets:
+    for target in os.environ["SM_HP_TARGETS"].split():
+        host, _, port = target.partition(":")
         try:
-            socket.create_connection((host, port), 1).close()
-            reached.append(f"{host}:{port}")
+            socket.create_connection((host, int(port)), 1).close()
+            reached.append(target)
         except OSError:
             pass
     try:
@@ -53,7 +53,7 @@ def probe() -> dict:
 
 
 def main() -> None:
-    assert sys.argv[1:] == ["train"], sys.argv
+    assert os.path.basename(sys.argv[0]) == "train", sys.argv
     with open(PREFIX + "/input/config/hyperparameters.json") as file:
         parameters = json.load(file)
     assert all(isinstance(value, str) for value in parameters.values()), "SageMaker's are strings"
