@@ -326,7 +326,7 @@ def test_a_run_over_its_time_is_ended_by_the_kubelet_and_keeps_its_log(kube: Kub
     timer = threading.Timer(0.7, kubelet)
     timer.start()
     assert watch(kube, tmp_path, patience=30, said=said).finished.status == "time"
-    assert said == ["still here\n"]
+    assert set(said) == {"still here\n"}
     timer.join()
 
 

@@ -74,6 +74,8 @@ def follow(
             if ended is None and seen:
                 ended = _hold(api, name, pod, limits, on_log, time.monotonic() - started > patience)
             if ended is not None:
+                if ended.pod:
+                    on_log(_tail(api, ended.pod))
                 return ended
             answered = time.monotonic()
         except Disrupted:

@@ -74,7 +74,7 @@ class Reporter:
                 self._changed.wait(left)
             if self._ahead:
                 self._stage = self._ahead.popleft()
-            elif self._over:
+            elif self._over and not self._news:
                 return False
             self._news = False
             return True
