@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from polyshare.errors import Invalid
-from polyshare.jobs.follow import follow, keep_log, with_last_line
+from polyshare.jobs.follow import follow, keep_log, with_last_lines
 from polyshare.jobs.kubernetes import JOBS, Api
 from polyshare.jobs.pod import GAPS, Cluster, Place, manifest
 from polyshare.jobs.sandbox import Finished, Run, never, unheard
@@ -41,4 +41,4 @@ class ClusterSandbox:
         api.create(JOBS, manifest(run, name, self.cluster, self.place))
         ended = follow(api, name, run.limits, self.cluster.patience, cancelled=cancelled, on_log=on_log)
         last = keep_log(api, ended.pod, run.log, run.limits)
-        return with_last_line(ended.finished, last)
+        return with_last_lines(ended.finished, last)

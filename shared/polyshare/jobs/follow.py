@@ -110,17 +110,21 @@ def _hold(
 
 
 def keep_log(api: Api, pod: str, path: Path, limits: Limits) -> str:
-    """Write head and tail of what a run printed to `path`; returns its last line."""
+    """Write head and tail of what a run printed to `path`; returns its last lines.
+
+    Two, as a run's two streams come by two pipes: what it said last of all may stand before what it said just before.
+    """
     path.parent.mkdir(exist_ok=True)
     with Log(path, limits.log_bytes) as log:
         if pod:
             with api.log(pod, container=CONTAINER) as chunks:
                 for chunk in chunks:
                     log.add(chunk)
-        return log.last_line()
+        lines = [line.strip() for line in log.tail().splitlines() if line.strip()]
+        return " / ".join(line[:400] for line in lines[-2:])
 
 
-def with_last_line(finished: Finished, last: str) -> Finished:
+def with_last_lines(finished: Finished, last: str) -> Finished:
     """Add what a failed run printed last to its reason."""
     if finished.status != "failed" or finished.exit_code is None:
         return finished

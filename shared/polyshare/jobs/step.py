@@ -21,7 +21,7 @@ import httpx
 from polyshare.errors import Unavailable
 from polyshare.jobs import scratch, steps
 from polyshare.jobs.cluster import ClusterSandbox
-from polyshare.jobs.follow import Disrupted, Ended, follow, keep_log, with_last_line
+from polyshare.jobs.follow import Disrupted, Ended, follow, keep_log, with_last_lines
 from polyshare.jobs.job import Job, Limits
 from polyshare.jobs.kubernetes import JOBS, Access, Api
 from polyshare.jobs.pod import Cluster, Place, dumps, manifest
@@ -125,7 +125,7 @@ class Step:
         machine = dict(ended.machine)
         if self._cluster.gpus:
             machine |= {"accelerator": self._cluster.gpu_resource, "driver": "unknown"}
-        finished = with_last_line(ended.finished, last)
+        finished = with_last_lines(ended.finished, last)
         return steps.publish(self._job, self._client, place, state["document"], state["begun"], finished, machine)
 
     def perform(self) -> bool:
