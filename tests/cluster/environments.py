@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from polyshare.jobs import environment
+from tests.cluster.images import Content
 from tests.cluster.world import ROOT, SITE, Cluster
 
 _CACHE = ROOT / ".make" / "environments"
@@ -16,12 +17,11 @@ def push(cluster: Cluster, name: str) -> str:
     prepared = environment.prepare(reference, _CACHE)
     assert prepared.programs is not None
     packages = next(Path(prepared.programs.parent, "venv", "lib").glob("python*")) / "site-packages"
-    image = f"polyshare-test/{name}:{environment.digest_of(reference).hex()[:32]}"
-    if not cluster.registry.has(image):
-        files = {
-            SITE: packages,
-            "/opt/polyshare/programs": prepared.programs,
-            "/usr/local/bin/python": "/usr/bin/python3",
-        }
-        cluster.registry.push(image, cluster.base, files, {"Env": ["PYTHONUNBUFFERED=1"]})
+    image = f"{cluster.images}{name}:{environment.digest_of(reference).hex()[:32]}"
+    files: dict[str, Content] = {SITE: packages, "/opt/polyshare/programs": prepared.programs}
+    files["/usr/local/bin/python"] = "/usr/bin/python3"
+    for library in ("libstdc++.so.6", "libgcc_s.so.1"):  # a small base has none
+        found = Path("/usr/lib/x86_64-linux-gnu", library)
+        files[str(found)] = found.read_bytes()
+    cluster.registry.push(image, cluster.base, files, {"Env": ["PYTHONUNBUFFERED=1"]})
     return image

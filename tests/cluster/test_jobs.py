@@ -19,8 +19,8 @@ def image(cluster: Cluster) -> str:
     """A training image with its own conventions: `train` on its own PATH, no entry point, and root as its user."""
     config = {"Env": ["PATH=/opt/program:/usr/local/bin:/usr/bin:/bin"], "WorkingDir": "/opt/program", "User": "root"}
     files = {"/opt/program/train": TRAINER.read_bytes()}
-    cluster.registry.push("polyshare-test/trainer:1", cluster.base, files, config)
-    return f"oci:{cluster.registry.host}/polyshare-test/trainer:1"
+    cluster.registry.push(f"{cluster.images}trainer:1", cluster.base, files, config)
+    return f"oci:{cluster.registry.host}/{cluster.images}trainer:1"
 
 
 @pytest.fixture(scope="module")
@@ -98,10 +98,10 @@ def test_an_image_that_cannot_be_pulled_is_named_and_told_while_it_waits(
     cluster: Cluster, platform: Platform, dataset: str
 ) -> None:
     cluster.apply(patience="20")
-    model = train(platform, f"oci:{cluster.registry.host}/polyshare-test/nowhere@sha256:{'0' * 64}", dataset)
+    model = train(platform, f"oci:{cluster.registry.host}/{cluster.images}nowhere@sha256:{'0' * 64}", dataset)
     wait(lambda: "can't be pulled" in (platform.status(model).get("log_tail") or ""))
     status = platform.until(model, "failed")
-    assert "polyshare-test/nowhere" in status["reason"]
+    assert f"{cluster.images}nowhere" in status["reason"]
     assert "can't be pulled" in status["reason"]
 
 

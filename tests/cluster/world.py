@@ -89,11 +89,12 @@ class Cluster:
 
     def __init__(self, namespace: str, registry: Registry, base: str) -> None:
         self.namespace, self.registry, self.base = namespace, registry, base
-        self.image = registry.push("polyshare-test/functions:1", base, _functions())
+        self.images = f"{namespace}/"  # in the registry; a node keeps what it pulled by a tag
+        self.image = registry.push(f"{self.images}functions:1", base, _functions())
 
     def apply(self, **parameters: str) -> None:
         """Put the workflows in place, with these values of their parameters."""
-        images = f"{self.registry.host}/polyshare-test/"
+        images = f"{self.registry.host}/{self.images}"
         parameters = {"image": self.image, "images": images, "patience": "60", **parameters}
         kubectl("-n", self.namespace, "apply", "-f", "-", given=yaml.safe_dump_all(documents(**parameters)))
 
