@@ -46,7 +46,7 @@ def fetched(platform: Platform, asset: str) -> dict[str, bytes]:
 def test_somebody_elses_training_image_runs_unchanged(platform: Platform, image: str, dataset: str) -> None:
     model = train(platform, image, dataset, depth=3)
     status = platform.until(model, "trained", "failed")
-    assert status["state"] == "trained", status
+    assert status["state"] == "trained", status["reason"]
     files = fetched(platform, model)
     assert json.loads(files["model.json"]) == {"rows": 3, "depth": 3, "hps": {"depth": 3}}
     assert "mode  on algo-1" in status["log_tail"]
@@ -132,7 +132,7 @@ def test_a_run_that_was_taken_away_is_done_again_as_the_same_job(
     else:
         kubectl("-n", cluster.namespace, "delete", "workflow", f"{job}-1", "--wait=false")
     status = platform.until(model, "trained", "failed", seconds=400)
-    assert status["state"] == "trained", status
+    assert status["state"] == "trained", status["reason"]
     assert "attempt 2" in json.dumps(status["stages"])
     names = {item["metadata"]["name"] for item in cluster.get("workflows", "-l", f"polyshare.job={job}")}
     assert names == {f"{job}-2"}, "the first attempt is gone"
@@ -175,5 +175,5 @@ def test_a_model_is_trained_and_translated_in_the_images_of_its_environments(
     assert platform.until(model, "trained", "failed")["state"] == "trained"
     translation = str(platform.json("translate", model)["id"])
     status = platform.until(translation, "translated", "failed", seconds=400)
-    assert status["state"] == "translated", status
+    assert status["state"] == "translated", status["reason"]
     assert fetched(platform, translation).keys() >= {"model.onnx", "certificate.json"}

@@ -130,7 +130,8 @@ def _first(cluster: Cluster, limits: Limits) -> dict[str, Any]:
 
 def _container(run: Run, cluster: Cluster, place: Place) -> dict[str, Any]:
     limits = run.limits
-    environ = {name: value for name, value in run.environ.items() if name != "PATH"}  # the image has its own
+    environ = {"HOME": HOME, **run.environ}
+    environ.pop("PATH", None)  # the image has its own
     if cluster.gpus and "SM_NUM_GPUS" in environ:
         environ["SM_NUM_GPUS"] = str(cluster.gpus)
     mounts = [
