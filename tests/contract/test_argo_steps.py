@@ -377,7 +377,8 @@ def test_a_translation_does_each_of_its_runs_in_a_job_that_sees_only_its_own(
         "translate",
         {"model": platform.result(training), "test": {"t.csv": rows}},
         environment=pinned["translator-sklearn"],
-        translate={"opset": None, "verifier": pinned["verify"]},
+        translate={"opset": None},
+        verifier=pinned["verify"],
         wall=300,
     )
     workflow = Workflow(kube, job, tmp_path, images="r/", patience=300)

@@ -219,7 +219,7 @@ class _Attempt:
         from polyshare.translation import pipeline
 
         asked = dict(self._document.get("translate") or {})
-        pinned = [str(self._record.environment), str(asked.pop("verifier", ""))]
+        pinned = [str(self._record.environment), str(self._document.get("verifier") or "")]
         options = pipeline.Options.from_json({name: value for name, value in asked.items() if value is not None})
         sandbox = self._place.sandbox("uv:")
         self._record.sandbox, self._record.gaps = sandbox.name, sandbox.gaps

@@ -192,10 +192,10 @@ def test_a_trained_model_is_translated_with_its_certificate(
 ) -> None:
     training = platform.add("train", {"train": {"d.csv": CSV}}, environment=sklearn())
     perform(training, client, another(place, "training"))
-    asked = {"opset": None, "verifier": environment.resolve("uv:verify")}
+    more = {"translate": {"opset": None}, "verifier": environment.resolve("uv:verify")}
     channels = {"model": platform.result(training), "test": {"t.csv": CSV}}
     job = platform.add(
-        "translate", channels, environment=environment.resolve("uv:translator-sklearn"), translate=asked, wall=300
+        "translate", channels, environment=environment.resolve("uv:translator-sklearn"), wall=300, **more
     )
     perform(job, client, another(place, "translation"))
     completion = platform.completions[job.id]
