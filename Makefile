@@ -40,10 +40,13 @@ test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
+LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 --no-annotate \
+  --custom-compile-command 'make lock' pyproject.toml
+
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
-	for extra in embedded dev bench; do \
-	  $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	    --no-annotate --extra $$extra --custom-compile-command 'make lock' pyproject.toml -o requirements/$$extra.txt || exit 1; done
+	for extra in embedded dev bench; do $(LOCK) --extra $$extra -o requirements/$$extra.txt || exit 1; done
+	$(LOCK) --extra functions --extra postgres --extra telemetry -o requirements/functions.txt
+	$(LOCK) --extra functions --extra postgres --extra telemetry --extra ledger -o requirements/ledger.txt
 
 .make/uv: requirements/uv.txt
 	@mkdir -p .make

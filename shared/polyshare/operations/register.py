@@ -32,6 +32,7 @@ from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
 from polyshare.operations.reserve import is_reserved, take
 from polyshare.operations.uploads import Stored, close, collect, missing, open_upload, sign_first
+from polyshare.tracing import traceparent
 
 DERIVED = (  # metadata that we write
     *("name", "version", "organisation", "registrant", "kind", "files", "bytes"),
@@ -200,6 +201,9 @@ def acknowledge(ports: Ports, row: Asset) -> Asset:
         queue_registration(connection, ports, row)
         outbox.append(connection, events.ASSET_REGISTERED, subject=row.id, ports=ports)
         if row.request is not None:
+            connection.execute(
+                jobs.update().where(jobs.c.asset == row.id).values(traceparent=traceparent() or jobs.c.traceparent)
+            )
             outbox.append(connection, events.JOB_READY, subject=row.id, ports=ports)
         return connection.execute(sa.select(assets).where(assets.c.id == row.id)).one()
 
