@@ -26,7 +26,10 @@ python -m zipfile -e "$context"/polyshare-*.whl "$context/app"
 rm -rf "$context"/polyshare-*.whl "$context/app/bin"
 # What tells of this machine and this hour, and what is never run.
 find "$context/app" \( -name direct_url.json -o -name uv_cache.json -o -name REQUESTED -o -name INSTALLER -o -name '.lock' \) -delete
-find "$context/app" -type d \( -name __pycache__ -o -name tests -o -name test \) -prune -exec rm -rf {} +
+find "$context/app" -type d \( -name __pycache__ -o -name tests -o -name test -o -name SelfTest \) -prune -exec rm -rf {} +
+find "$context/app" \( -name '*.pyi' -o -name '*.c' -o -name '*.h' -o -name '*.pyx' -o -name '*.pxd' \) -delete
+# Of AWS's four hundred services, those that are called: 27 MB less.
+find "$context/app/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -name sts ! -name kms -exec rm -rf {} +
 find "$context/app" -exec chmod u=rwX,go=rX {} +
 
 tag=polyshare-$image:built
