@@ -1,4 +1,4 @@
-"""`doctor --cluster` looks at the functions' database, buckets and ledger themselves, with their settings and Secrets."""
+"""`doctor --cluster` looks at database, buckets and ledger themselves, with the functions' settings and Secrets."""
 
 from __future__ import annotations
 

@@ -7,6 +7,7 @@ custom resource is. Objects are plain JSON.
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import threading
@@ -39,15 +40,17 @@ class Cluster:
     def of_kubeconfig(cls, namespace: str) -> Cluster:
         """The cluster that KUBECONFIG (else ~/.kube/config) names as current. Raises Misconfigured."""
         try:
+            from kubernetes import client as kubernetes
             from kubernetes import config
         except ImportError as error:
             raise Misconfigured("doctor --cluster needs more: pip install 'polyshare[cluster]'") from error
         try:
-            load: Callable[[], Any] = config.new_client_from_config
-            client = load()
+            configuration = kubernetes.Configuration()
+            configuration.retries = 0
+            make: Callable[..., Any] = config.new_client_from_config  # which asked the environment when it was imported
+            client = make(os.environ.get("KUBECONFIG"), client_configuration=configuration)
         except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
             raise Misconfigured(f"the kubeconfig can't be used: {error}") from error
-        client.configuration.retries = False
         return cls(client, namespace)
 
     def at(self, namespace: str) -> Cluster:
