@@ -131,7 +131,10 @@ def _function(seen: Seen, function: str, service: Object, revisions: Mapping[str
     )
     mend = log
     stuck = next(filter(None, map(_stuck, mine)), None)
-    if stuck is not None:
+    waits = next(filter(None, (_waits(seen, pod) for pod in mine)), None)
+    if waits is not None:
+        why, mend = f": {waits}", f"give it what it waits for; {log}"
+    elif stuck is not None:
         why, mend = f": {stuck[0]}", f"{stuck[1]}; {log}"
     elif unready and newest in revisions and _unready(revisions[newest]):
         why = f": revision {newest}: {_unready(revisions[newest])}"
@@ -139,7 +142,7 @@ def _function(seen: Seen, function: str, service: Object, revisions: Mapping[str
             mend = (
                 "push the image to where the cluster's nodes and Knative's controller reach it, and name it by digest"
             )
-    if unready or stuck is not None:
+    if unready or waits or stuck:
         serving = f"; {ready} goes on serving" if ready and ready != newest else ""
         return Finding(
             f"function {function}", False, f"service {name}: {unready or 'a pod is not ready'}{why}{serving}", mend
@@ -222,12 +225,20 @@ def _unready(resource: Object) -> str:
         return "nothing has looked at it yet: its controller is down"
     if ready["status"] == "True":
         return ""
-    told = (
-        ready
-        if ready.get("message") or ready.get("reason")
-        else next((c for c in conditions.values() if c["status"] != "True" and c.get("message")), ready)
-    )
+    untrue = [c for c in (ready, *conditions.values()) if c["status"] != "True"]
+    told = next((c for c in untrue if c.get("message") or c.get("reason")), ready)
     return f"{told.get('reason') or 'not ready'}: {told.get('message') or ready['status']}"
+
+
+def _waits(seen: Seen, pod: Object) -> str | None:
+    """What a function that runs and is not ready says that it waits for."""
+    mine = [c for c in pod["status"].get("containerStatuses") or () if c["name"] != "queue-proxy"]
+    running = [c for c in mine if "running" in (c.get("state") or {})]
+    unready = [c for c in pod["status"].get("containerStatuses") or () if not c["ready"]]
+    if not running or not unready:
+        return None
+    said = seen.cluster.said(pod["metadata"]["name"], 8080, "readyz")
+    return said if said and said != "ready" else None
 
 
 def _stuck(pod: Object) -> tuple[str, str] | None:

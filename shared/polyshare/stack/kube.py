@@ -87,6 +87,20 @@ class Cluster:
         found = self._ask(self._core.read_namespaced_secret, name, self.namespace)
         return {key: b64decode(value) for key, value in (found.get("data") or {}).items()}
 
+    def said(self, pod: str, port: int, path: str) -> str | None:
+        """What a pod answers, whether it is well or not; None where the API server does not reach it."""
+        from kubernetes.client.exceptions import ApiException
+        from urllib3.exceptions import HTTPError
+
+        ask = self._core.connect_get_namespaced_pod_proxy_with_path
+        try:
+            return str(ask(f"{pod}:{port}", self.namespace, path, _request_timeout=_SECONDS))
+        except ApiException as error:
+            told = error.body.decode() if isinstance(error.body, bytes) else str(error.body or "")
+            return None if told.startswith("{") else told[:200] or None  # its own troubles are JSON
+        except HTTPError:
+            return None
+
     @contextmanager
     def reach(self, url: str) -> Iterator[tuple[str, int]]:
         """Host and port at which this machine reaches a URL's server: inside the cluster, by a forwarded port."""
