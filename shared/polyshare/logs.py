@@ -60,7 +60,8 @@ class Plain(logging.Formatter):
     """For people."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return without_secrets(super().format(record))
+        told = " ".join(f"{name}={value}" for name, value in getattr(record, "fields", {}).items())
+        return without_secrets(f"{super().format(record)} {told}".rstrip())
 
 
 class Json(logging.Formatter):

@@ -126,7 +126,8 @@ def test_credentials_in_somebody_elses_message_are_struck_out(text: str, hidden:
 
 def test_a_line_of_a_terminal_is_plain() -> None:
     record = logging.LogRecord("polyshare", logging.INFO, "", 0, "GET %s", ("/",), None)
-    assert "{" not in logs.Plain("%(levelname)s %(message)s").format(record)
+    record.fields = {"status": 200}
+    assert logs.Plain("%(levelname)s %(message)s").format(record) == "INFO GET / status=200"
 
 
 def test_warnings_of_sweep_belong_to_its_event(http: HttpWorld, lines: Lines) -> None:
