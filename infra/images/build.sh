@@ -18,7 +18,8 @@ engine=${ENGINE:-$(basename "$(command -v podman || command -v buildah || comman
 # The machine that the image is for, whatever this one is: wheels only, by their hashes.
 machine=$(uname -m)
 context=.make/images/$image
-rm -rf "$context" && mkdir -p "$context/app"
+rm -rf "$context" && mkdir -p "$context/app" "$context/bin"
+ln -s /usr/bin/python3 "$context/bin/python"
 uv pip install -q --target "$context/app" --python-version 3.11 --python-platform "$machine-manylinux_2_36" \
   --only-binary :all: --require-hashes --no-compile --link-mode copy -r "requirements/$image.txt"
 uv build -q --wheel --no-build-isolation --python .venv/bin/python --out-dir "$context"
