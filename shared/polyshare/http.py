@@ -11,12 +11,11 @@ import contextvars
 import inspect
 import logging
 import re
-import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -30,6 +29,7 @@ from polyshare.auth import bearer_of_basic, is_secret
 from polyshare.bootstrap import Ports, is_ending, ports
 from polyshare.errors import Invalid, NotAllowed, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
 from polyshare.form import SentFile, sent_file
+from polyshare.observed import Asked, observed
 from polyshare.ports import Silent, Telemetry
 from polyshare.readiness import Readiness
 from polyshare.settings import read_secret
@@ -132,7 +132,7 @@ class Function:
             path = _route_path(request)
             if path in ("/healthz", "/readyz") and request.method in ("GET", "HEAD"):
                 return Response("ok") if path == "/healthz" else await self._ready(request)
-            return await self._told(request, path)
+            return await observed(self.name, request, _telemetry_of(request), partial(self._respond, request, path))
 
         self.serve = serve  # functions-framework takes plain functions only, no bound methods
 
@@ -147,39 +147,7 @@ class Function:
             return Response(f"waits for {', '.join(lacking)}", 503)
         return Response("ready")
 
-    async def _told(self, request: Request, path: str) -> Response:
-        """Answer, and tell it in one line of the log, one span and one measure."""
-        telemetry, parent = _telemetry_of(request), tracing.parse(request.headers.get("traceparent"))
-        asked = _Asked(f"{request.method} ", telemetry.begin(parent), parent)
-        began, clock = time.time(), time.perf_counter()
-        with logs.about(function=self.name):
-            with tracing.within(asked.trace):
-                response = await self._respond(request, path, asked)
-            seconds, status = time.perf_counter() - clock, response.status_code
-            with tracing.within(asked.trace):
-                told = {"status": status, "seconds": round(seconds, 4), **asked.problem}
-                _log.info("%s%s", asked.what, asked.route, extra={"fields": told})
-            attributes: dict[str, str | float] = {
-                "http__request__method": request.method,
-                "http__route": asked.route,
-                "http__response__status_code": status,
-                "faas__name": self.name,
-            }
-            telemetry.measure("http.server.request.duration", seconds, **attributes)
-            telemetry.span(
-                f"{self.name} {asked.what}{asked.route}",
-                asked.trace,
-                asked.parent,
-                began,
-                began + seconds,
-                kind="consumer" if asked.what == "event " else "server",
-                failed=status >= 500,
-                **attributes,
-                **{f"polyshare__{name}": value for name, value in logs.current().items() if name != "function"},
-            )
-        return response
-
-    async def _respond(self, request: Request, path: str, asked: _Asked) -> Response:
+    async def _respond(self, request: Request, path: str, asked: Asked) -> Response:
         try:
             return await self._answer(request, path, asked)
         except ClientDisconnect:
@@ -193,7 +161,7 @@ class Function:
             _log.exception("%s failed (%s)", self.name, reference)
             return problem(PolyshareError(f"something went wrong inside {self.name}; its log has it as {reference}"))
 
-    async def _answer(self, request: Request, path: str, asked: _Asked) -> Response:
+    async def _answer(self, request: Request, path: str, asked: Asked) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         method = "GET" if request.method == "HEAD" else request.method
         if method == "POST" and self.on_event is not None and (events.is_event(headers) or not self.routes):
@@ -208,7 +176,7 @@ class Function:
             if route.method == method:
                 names = {name: unquote(value) for name, value in match.groupdict().items()}
                 asked.route = route.path
-                logs.add(**{_ABOUT[name]: value[:100] for name, value in names.items() if name in _ABOUT})
+                asked.names(names)
                 return await self._call(route, request, headers, names)
         if path == "/" and self.on_event is not None:
             methods.add("POST")
@@ -266,16 +234,14 @@ class Function:
             return Response(status_code=answer.status)
         return Response(msgspec.json.encode(answer.body), answer.status, media_type="application/json")
 
-    async def _take_event(self, request: Request, headers: Mapping[str, str], asked: _Asked) -> Response:
+    async def _take_event(self, request: Request, headers: Mapping[str, str], asked: Asked) -> Response:
         """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
         body = await _read_body(request)
         world = _ports_of(request)
         _check_platform(world, headers.get("authorization"))
         event = events.parse(headers, body)
         assert self.on_event is not None
-        asked.what, asked.route = "event ", event.type[:64]
-        asked.below(tracing.parse(event.traceparent))
-        logs.add(event=event.id[:100], **({"asset": event.subject[:100]} if event.subject else {}))
+        asked.event(event)
         with tracing.within(asked.trace):
             try:
                 await in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
@@ -285,23 +251,6 @@ class Function:
                 raise Invalid(error.message) from error
             world.wake()
         return Response(status_code=204)
-
-
-_ABOUT = {"ref": "asset", "id": "asset", "job": "job", "address": "contract"}  # name in a route → member of a log line
-
-
-class _Asked:
-    """What one request turns out to be."""
-
-    def __init__(self, what: str, trace: tracing.Trace, parent: tracing.Trace | None) -> None:
-        self.what, self.trace, self.parent = what, trace, parent
-        self.route = ""  # none of ours, so far
-        self.problem: dict[str, str] = {}
-
-    def below(self, parent: tracing.Trace | None) -> None:
-        """The trace that an event itself brings counts before that of the delivery."""
-        if parent is not None:
-            self.trace, self.parent = tracing.child_of(parent), parent
 
 
 async def _content(status: int, content: Content, *, head: bool) -> Response:
