@@ -70,7 +70,8 @@ def test_a_kubeconfig_that_is_missing_broken_refused_or_of_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def told() -> str:
-        assert main(["doctor", "--cluster", "--json"]) == 1
+        with pytest.raises(SystemExit, match="1"):
+            main(["doctor", "--cluster", "--json"])
         (finding,) = json.loads(capsys.readouterr().out)["findings"]
         assert finding["what"] == "cluster"
         assert finding["mend"]

@@ -42,6 +42,7 @@ class Cluster:
         try:
             from kubernetes import client as kubernetes
             from kubernetes import config
+            from yaml import YAMLError
         except ImportError as error:
             raise Misconfigured("doctor --cluster needs more: pip install 'polyshare[cluster]'") from error
         try:
@@ -49,7 +50,7 @@ class Cluster:
             configuration.retries = 0
             make: Callable[..., Any] = config.new_client_from_config  # which asked the environment when it was imported
             client = make(os.environ.get("KUBECONFIG"), client_configuration=configuration)
-        except (config.ConfigException, OSError, ValueError, TypeError, KeyError) as error:
+        except (config.ConfigException, YAMLError, OSError, ValueError, TypeError, KeyError) as error:
             raise Misconfigured(f"the kubeconfig can't be used: {error}") from error
         return cls(client, namespace)
 
