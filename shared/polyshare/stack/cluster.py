@@ -237,7 +237,8 @@ def _waits(seen: Seen, pod: Object) -> str | None:
     unready = [c for c in pod["status"].get("containerStatuses") or () if not c["ready"]]
     if not running or not unready:
         return None
-    said = seen.cluster.said(pod["metadata"]["name"], 8080, "readyz")
+    ports = [p for c in pod["spec"]["containers"] if c["name"] == running[0]["name"] for p in c.get("ports") or ()]
+    said = seen.cluster.said(pod["metadata"]["name"], ports[0]["containerPort"] if ports else 8080, "readyz")
     return said if said and said != "ready" else None
 
 
