@@ -140,10 +140,9 @@ class Function:
         """503 while it can't serve, with the names of what it lacks: why is for the log alone."""
         if is_ending():
             return Response("this process ends", 503)
-        lacking = await in_thread(lambda: self._readiness.lacking(lambda: _ports_of(request)))
+        with logs.about(function=self.name):
+            lacking = await in_thread(lambda: self._readiness.lacking(lambda: _ports_of(request)))
         if lacking:
-            why = "; ".join(f"{name}: {reason}" for name, reason in lacking.items())
-            _log.warning("%s is not ready: %s", self.name, why)
             return Response(f"waits for {', '.join(lacking)}", 503)
         return Response("ready")
 

@@ -5,6 +5,7 @@ Liveness is another question, which any answer at all answers: no process is sta
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -15,6 +16,7 @@ from polyshare.errors import Misconfigured, PolyshareError
 from polyshare.settings import read_secret
 
 KNOWN_SECONDS = 2.0
+_log = logging.getLogger("polyshare")
 
 
 class Readiness:
@@ -24,13 +26,16 @@ class Readiness:
         self._files = files
         self._lock = threading.Lock()
         self._until = float("-inf")
-        self._lacking: dict[str, str] = {}
+        self._lacking: list[str] = []
 
-    def lacking(self, ports: Callable[[], Ports]) -> dict[str, str]:
-        """What is lacking → why, for the log: the reason may name hosts and paths. Empty when all is there."""
+    def lacking(self, ports: Callable[[], Ports]) -> list[str]:
+        """The names of what is lacking. Why goes to the log, since it may name hosts and paths."""
         with self._lock:
             if time.monotonic() > self._until:
-                self._lacking = self._look(ports)
+                found = self._look(ports)
+                if found:
+                    _log.warning("not ready: %s", "; ".join(f"{name}: {why}" for name, why in found.items()))
+                self._lacking = list(found)
                 self._until = time.monotonic() + KNOWN_SECONDS
             return self._lacking
 

@@ -15,9 +15,16 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 VECTORS = Path(__file__).parents[1] / "vectors" / "cluster"
-_NOISE = ("managedFields", "uid", "resourceVersion", "creationTimestamp", "generation", "selfLink", "ownerReferences")
+_NOISE = {  # what differs each time, or what nobody here reads
+    *("managedFields", "uid", "resourceVersion", "creationTimestamp", "generation", "selfLink", "ownerReferences"),
+    *("annotations", "securityContext", "tolerations", "resources", "livenessProbe", "readinessProbe", "matchLabels"),
+    *("observedGeneration", "lastTransitionTime", "lastUpdateTime", "lastProbeTime", "podIP", "podIPs", "hostIPs"),
+    *("affinity", "args", "verbs", "shortNames", "categories", "storageVersionHash", "templates", "traffic", "url"),
+}
+_UNREAD = ("volumes", "env", "volumeMounts", "ports", "containers", "initContainers")  # of what is no function
 
 
 def paths(namespace: str) -> list[str]:
@@ -45,20 +52,20 @@ def read(name: str) -> dict[str, Any]:
 
 @contextmanager
 def api_server(answers: dict[str, Any], folder: Path, *, refuse: int = 0) -> Iterator[Path]:
-    """Serve the answers; the path of a kubeconfig for it. What is not among them is not found."""
+    """Serve the answers; the path of a kubeconfig for it. What is not among them is not found; text is a pod's 503."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            path = self.path.partition("?")[0]
+            path = unquote(self.path.partition("?")[0])
             if refuse or self.headers.get("authorization") != "Bearer mine":
                 return self._answer(refuse or 401, {"message": f"{path} is forbidden", "kind": "Status"})
             found = answers.get(path, answers.get(path.rstrip("/")))
             if found is None:
                 return self._answer(404, {"message": f"{path} not found", "kind": "Status"})
-            return self._answer(200, found)
+            return self._answer(503 if isinstance(found, str) else 200, found)
 
         def _answer(self, status: int, body: Any) -> None:
-            data = json.dumps(body).encode()
+            data = body.encode() if isinstance(body, str) else json.dumps(body).encode()
             self.send_response(status)
             self.send_header("content-type", "application/json")
             self.send_header("content-length", str(len(data)))
@@ -89,16 +96,29 @@ def _recorded(namespace: str) -> dict[str, Any]:
     for path in paths(namespace):
         done = subprocess.run(["kubectl", "get", "--raw", path], capture_output=True, text=True, check=False)
         if done.returncode == 0:
-            found[path] = _short(json.loads(done.stdout))
+            function = path.endswith("/serving.knative.dev/v1/namespaces/" + namespace + "/services")
+            answer = json.loads(done.stdout)
+            found[path] = _short(answer, () if function else _UNREAD) if "items" in answer else answer
+    argo = found["/apis/apps/v1/deployments"]
+    argo["items"] = [item for item in argo["items"] if item["metadata"]["namespace"] == "argo"]
     return found
 
 
-def _short(value: Any) -> Any:
-    """Without what differs each time and nobody reads."""
+def _short(value: Any, unread: tuple[str, ...]) -> Any:
     if isinstance(value, dict):
-        return {k: _short(v) for k, v in value.items() if k not in _NOISE and "last-applied" not in k}
-    return [_short(item) for item in value] if isinstance(value, list) else value
+        kept = {k: _short(v, unread) for k, v in value.items() if k not in _NOISE}
+        return {
+            k: [_named(c) for c in v] if k == "containers" and unread else v
+            for k, v in kept.items()
+            if k not in unread or k == "containers"
+        }
+    return [_short(item, unread) for item in value] if isinstance(value, list) else value
+
+
+def _named(container: Any) -> Any:
+    return {k: v for k, v in container.items() if k in ("name", "image")}
 
 
 if __name__ == "__main__":
-    json.dump(_recorded(sys.argv[1]), sys.stdout, indent=1, sort_keys=True)
+    lines = [f"{json.dumps(path)}: {json.dumps(body, sort_keys=True)}" for path, body in _recorded(sys.argv[1]).items()]
+    print("{\n" + ",\n".join(lines) + "\n}")

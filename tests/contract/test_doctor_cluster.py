@@ -167,3 +167,33 @@ def test_what_can_not_be_connected_is_one_finding() -> None:
         raise Unavailable("it is away")
 
     assert [finding.found for finding in examine_cluster(connect)] == ["it is away"]
+
+
+def test_what_holds_functions_up_is_told_with_what_to_do(examine: Examine) -> None:
+    """Broken by hand on a real cluster, each in its own way."""
+
+    def change(answers: dict[str, Any]) -> None:
+        pods = answers[f"/api/v1/namespaces/{NAMESPACE}/pods"]["items"]
+        (waiting,) = (
+            pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].startswith("fetch-asset-00002")
+        )
+        answers[f"/api/v1/namespaces/{NAMESPACE}/pods/{waiting}:8080/proxy/readyz"] = "waits for trust_root"
+        for name in ("store", "events", "database", "ledger"):
+            answers[f"/api/v1/namespaces/{NAMESPACE}/secrets/{name}"] = {"kind": "Secret", "data": {}}
+
+    found = wrong(examine(change, "broken"))
+    assert {*found} == {
+        *(f"function {name}" for name in ("fetch_asset", "translate", "govern", "prove", "run_job", "mlaas")),
+        "workflow template polyshare-train",
+    }
+    told = {what.removeprefix("function "): finding for what, finding in found.items()}
+    assert told["fetch_asset"].found.endswith("waits for trust_root; fetch-asset-00001 goes on serving")
+    assert f"it mounts Secret {NAMESPACE}/nosuch, which is not there" in told["translate"].found
+    assert 'Unable to fetch image "registry.example.org/fn-functions:nosuch"' in told["govern"].found
+    assert "push the image" in told["govern"].mend
+    assert "CrashLoopBackOff, exit code 128: " in told["prove"].found
+    assert 'exec: "/usr/bin/nosuch"' in told["prove"].found
+    assert "is in ImagePullBackOff" in told["run_job"].found
+    assert "push the image" in told["run_job"].mend
+    assert "no node takes it: 0/1 nodes are available: 1 Insufficient memory" in told["mlaas"].found
+    assert all("kubectl" in told[name].mend for name in ("fetch_asset", "prove", "run_job", "mlaas"))

@@ -81,5 +81,5 @@ def test_probes_look_no_more_than_once_in_a_while(http: HttpWorld) -> None:
         looked.append(http.world.ports)
         return looked[-1]
 
-    assert [asked.lacking(ports) for _ in range(5)] == [{}] * 5
+    assert [asked.lacking(ports) for _ in range(5)] == [[]] * 5
     assert len(looked) == 1

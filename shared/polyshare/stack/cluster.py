@@ -55,7 +55,7 @@ def examine_cluster(connect: Callable[[], Cluster]) -> list[Finding]:
         try:
             findings += check(seen)
         except NotFound as error:
-            findings.append(Finding(name, False, error.message, "install what is named missing above"))
+            findings.append(Finding(name, False, error.message, "make it, or correct the setting that names it"))
         except _FAILURES as error:
             findings.append(Finding(name, False, str(error), "mend what the reason names, then ask again"))
     return findings
@@ -107,7 +107,7 @@ def _version(deployment: Object) -> tuple[int, int] | None:
 
 
 def _functions(seen: Seen) -> Iterator[Finding]:
-    seen.pods = seen.cluster.pods()
+    seen.pods = [pod for pod in seen.cluster.pods() if "deletionTimestamp" not in pod["metadata"]]
     for service in seen.cluster.custom("serving.knative.dev", "v1", "services"):
         target = environ(service).get("FUNCTION_TARGET")
         if target:
@@ -133,20 +133,20 @@ def _function(seen: Seen, function: str, service: Object, revisions: Mapping[str
     stuck = next(filter(None, map(_stuck, mine)), None)
     waits = next(filter(None, (_waits(seen, pod) for pod in mine)), None)
     if waits is not None:
-        why, mend = f": {waits}", f"give it what it waits for; {log}"
+        why, mend = waits, f"give it what it waits for; {log}"
     elif stuck is not None:
-        why, mend = f": {stuck[0]}", f"{stuck[1]}; {log}"
+        why, mend = stuck[0], f"{stuck[1]}; {log}"
+    elif unready and (lacking := _lacking(seen, service)):
+        why, mend = f"it mounts {lacking}, which is not there", f"make {lacking}"
     elif unready and newest in revisions and _unready(revisions[newest]):
-        why = f": revision {newest}: {_unready(revisions[newest])}"
+        why = f"revision {newest}: {_unready(revisions[newest])}"
         if "image" in why.lower() and "fetch" in why.lower():
             mend = (
                 "push the image to where the cluster's nodes and Knative's controller reach it, and name it by digest"
             )
     if unready or waits or stuck:
         serving = f"; {ready} goes on serving" if ready and ready != newest else ""
-        return Finding(
-            f"function {function}", False, f"service {name}: {unready or 'a pod is not ready'}{why}{serving}", mend
-        )
+        return Finding(f"function {function}", False, f"service {name}: {why or unready}{serving}", mend)
     running = sum(pod["status"].get("phase") == "Running" for pod in mine)
     return Finding(f"function {function}", True, f"{newest}, {running or 'no'} pod{'' if running == 1 else 's'}")
 
@@ -226,8 +226,8 @@ def _unready(resource: Object) -> str:
     if ready["status"] == "True":
         return ""
     untrue = [c for c in (ready, *conditions.values()) if c["status"] != "True"]
-    told = next((c for c in untrue if c.get("message") or c.get("reason")), ready)
-    return f"{told.get('reason') or 'not ready'}: {told.get('message') or ready['status']}"
+    told = next((c for c in untrue if c.get("message")), ready)
+    return f"{told.get('reason') or 'not ready'}: {told.get('message') or 'it is being made'}"
 
 
 def _waits(seen: Seen, pod: Object) -> str | None:
@@ -242,13 +242,29 @@ def _waits(seen: Seen, pod: Object) -> str | None:
     return said if said and said != "ready" else None
 
 
+def _lacking(seen: Seen, service: Object) -> str | None:
+    """A Secret that a service mounts and that is not there."""
+    for volume in service["spec"]["template"]["spec"].get("volumes") or ():
+        name = (volume.get("secret") or {}).get("secretName")
+        try:
+            if name and not volume["secret"].get("optional"):
+                seen.cluster.secret(name)
+        except NotFound:
+            return f"Secret {seen.cluster.namespace}/{name}"
+    return None
+
+
 def _stuck(pod: Object) -> tuple[str, str] | None:
     """Why a pod's container does not start or stay, and what to do; None if it does."""
     for container in pod["status"].get("containerStatuses") or pod["status"].get("initContainerStatuses") or ():
         waiting = (container.get("state") or {}).get("waiting") or {}
         if waiting.get("reason") in _SIGNS:
-            told = (waiting.get("message") or "").strip()[:300]
-            return f"{container['name']} is in {waiting['reason']}: {told}", _SIGNS[waiting["reason"]]
+            ended = (container.get("lastState") or {}).get("terminated") or {}
+            told = ended.get("message") or waiting.get("message") or ""
+            code = f", exit code {ended['exitCode']}" if "exitCode" in ended else ""
+            return f"{container['name']} is in {waiting['reason']}{code}: {told.strip()[:300]}", _SIGNS[
+                waiting["reason"]
+            ]
     for condition in pod["status"].get("conditions") or ():
         if condition["type"] == "PodScheduled" and condition["status"] == "False":
             return f"no node takes it: {condition.get('message', '')}", "add a node, or ask for less"

@@ -109,6 +109,10 @@ class Cluster:
         host, port = parts.hostname or "", parts.port or {"https": 443, "postgresql": 5432}.get(parts.scheme, 80)
         match = _INSIDE.fullmatch(host)
         inside = match and self._behind(match["name"], match["namespace"] or self.namespace, port)
+        if match and not inside and host != "localhost" and (match["namespace"] is None or ".svc" in host):
+            raise NotFound(
+                f"there is no Service {match['namespace'] or self.namespace}/{match['name']}, which {url} names"
+            )
         if not inside:
             yield host, port
             return
