@@ -191,9 +191,21 @@ def test_what_holds_functions_up_is_told_with_what_to_do(examine: Examine) -> No
     assert f"it mounts Secret {NAMESPACE}/nosuch, which is not there" in told["translate"].found
     assert 'Unable to fetch image "registry.example.org/fn-functions:nosuch"' in told["govern"].found
     assert "push the image" in told["govern"].mend
-    assert "CrashLoopBackOff, exit code 128: " in told["prove"].found
+    assert "ExitCode128" in told["prove"].found
     assert 'exec: "/usr/bin/nosuch"' in told["prove"].found
     assert "is in ImagePullBackOff" in told["run_job"].found
     assert "push the image" in told["run_job"].mend
     assert "no node takes it: 0/1 nodes are available: 1 Insufficient memory" in told["mlaas"].found
     assert all("kubectl" in told[name].mend for name in ("fetch_asset", "prove", "run_job", "mlaas"))
+
+
+def test_a_container_that_ends_again_and_again_is_told_with_how_it_ended(examine: Examine) -> None:
+    def change(answers: dict[str, Any]) -> None:
+        pods = answers[f"/api/v1/namespaces/{NAMESPACE}/pods"]["items"]
+        (pod,) = (pod for pod in pods if pod["metadata"]["name"].startswith("prove-00002"))
+        (container,) = (c for c in pod["status"]["containerStatuses"] if c["name"] == "function")
+        container["state"] = {"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 20s restarting"}}
+        container["lastState"] = {"terminated": {"exitCode": 78, "message": "FUNCTION_TARGET is wrong"}}
+
+    found = wrong(examine(change, "broken"))["function prove"]
+    assert "function is in CrashLoopBackOff, exit code 78: FUNCTION_TARGET is wrong" in found.found
