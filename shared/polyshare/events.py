@@ -53,6 +53,14 @@ class Event:
     source: str = SOURCE
     time: float = 0.0  # Unix seconds
 
+    @property
+    def assets(self) -> list[str]:
+        """The assets that it is about: one transaction on the ledger is one event of many."""
+        listed = self.data.get("assets", [self.subject])
+        if not isinstance(listed, list) or not all(isinstance(asset, str) for asset in listed):
+            raise Invalid("the event's data.assets is not a list of ids")
+        return listed
+
     def structured(self) -> tuple[dict[str, str], bytes]:
         """Headers and body of the event in CloudEvents' structured mode."""
         document = {

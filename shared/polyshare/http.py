@@ -262,11 +262,9 @@ def upload_urls(call: Call) -> Answer:
 
 def confirm_upload(call: Call) -> Answer:
     """Register what was uploaded; again is the same."""
-    from polyshare.operations.register import confirm, uploading
+    from polyshare.operations.register import confirm
 
-    with call.ports.catalogue.reading() as connection:
-        asset = uploading(connection, call.caller, call.path["id"])
-    return Answer(201, confirm(call.ports, asset.id))
+    return Answer(201, confirm(call.ports, call.path["id"], call.caller))
 
 
 def problem(error: PolyshareError, headers: Mapping[str, str] | None = None) -> Response:

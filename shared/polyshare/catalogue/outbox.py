@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -19,21 +19,10 @@ def append(
     connection: sa.Connection, type: str, *, subject: str, data: Mapping[str, Any] | None = None, ports: Ports
 ) -> None:
     """Add an event that is sent after the transaction commits (see `deliver`)."""
-    append_all(connection, type, subjects=[subject], data=data, ports=ports)
-
-
-def append_all(
-    connection: sa.Connection,
-    type: str,
-    *,
-    subjects: Sequence[str],
-    data: Mapping[str, Any] | None = None,
-    ports: Ports,
-) -> None:
-    """As `append`, an event for each subject, in one statement."""
     now = ports.clock.now()
-    common = {"type": type, "data": dict(data or {}), "at": now, "due": now}
-    connection.execute(outbox.insert(), [{"id": ports.new_id(), "subject": subject, **common} for subject in subjects])
+    connection.execute(
+        outbox.insert().values(id=ports.new_id(), type=type, subject=subject, data=dict(data or {}), at=now, due=now)
+    )
 
 
 def deliver(ports: Ports, *, limit: int = 100) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0002"  # of migrations/versions that ends in these tables
+REVISION = "0003"  # of migrations/versions that ends in these tables
 metadata = sa.MetaData()
 
 
@@ -117,6 +117,7 @@ uploads = sa.Table(
     sa.Column("reused", _Json, nullable=False),  # path → key of a blob that the caller may read
     sa.Column("expires", sa.Double, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("brought", _Json),  # path → base64 of files that came with the declaration, until they are in the store
     _part("uploads_open", "closed", "expires", where="NOT closed"),
 )
 

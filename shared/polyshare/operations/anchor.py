@@ -129,7 +129,8 @@ class _Anchoring:
                     [{"a": write.asset} for write in done],
                 )
                 _add_stages(connection, self._ports, [(write.asset, stage, None) for write in done])
-                outbox.append_all(connection, event, subjects=[write.asset for write in done], ports=self._ports)
+                ids = [write.asset for write in done]  # one event tells of all: takers have less to do
+                outbox.append(connection, event, subject=ids[0], data={"assets": ids}, ports=self._ports)
             for write in carried:
                 reason = receipt.rejected.get(bytes.fromhex(write.entry["id"]))
                 if reason is not None:

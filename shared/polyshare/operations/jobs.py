@@ -40,12 +40,11 @@ _QUEUE_SECONDS = 7 * 86_400  # that a job may wait for its turn
 _END = {"train": ("trained", State.TRAINED), "translate": ("translated", State.TRANSLATED)}
 
 
-def start_ready(ports: Ports, asset: str) -> None:
-    """Start the job of an asset and of its children, where all their parents are anchored. Again is the same."""
+def start_ready(ports: Ports, registered: Sequence[str]) -> None:
+    """Start the jobs of assets and of their children, where all their parents are anchored. Again is the same."""
     with ports.catalogue.reading() as connection:
-        mine = sa.or_(
-            jobs.c.asset == asset, jobs.c.asset.in_(sa.select(parents.c.asset).where(parents.c.parent == asset))
-        )
+        children = sa.select(parents.c.asset).where(parents.c.parent.in_(registered))
+        mine = sa.or_(jobs.c.asset.in_(registered), jobs.c.asset.in_(children))
         waiting = connection.scalars(sa.select(jobs.c.id).where(jobs.c.state == "waiting", mine)).all()
     for job in waiting:
         start(ports, job)
