@@ -21,20 +21,27 @@ from polyshare.errors import Unavailable
 from polyshare.ledger.fake import FakeLedger
 from polyshare.ledger.read import read_registry
 from polyshare.ledger.record import result_digest
+from polyshare.ledger.rpc import Nodes
 from polyshare.operations.anchor import anchor
 from polyshare.ports import Ledger, Register
-from tests.contract.ledger_world import Assets, Chain, Hand, chain, ports_for, states, told
+from tests.contract.ledger_world import CHAINS, Assets, Deployed, Hand, chain, ports_for, qbft, states, told
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def on_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with chain(tmp_path_factory.mktemp("chain")) as started:
         yield started
 
 
-@pytest.fixture(params=["fake", "chain"])
+@pytest.fixture(scope="module")
+def on_qbft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with qbft(tmp_path_factory.mktemp("qbft")) as deployed:
+        yield deployed
+
+
+@pytest.fixture(params=["fake", *CHAINS])
 def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return FakeLedger() if request.param == "fake" else request.getfixturevalue("running").ledger()
+    return FakeLedger() if request.param == "fake" else request.getfixturevalue(f"on_{request.param}").ledger()
 
 
 @pytest.fixture
@@ -263,7 +270,7 @@ def test_a_nonce_taken_by_another_transaction_does_not_lose_what_was_signed(
                 self.overtaken = True
                 other = ledger.sign([stranger], ledger.next_nonce())
                 ledger.send(other.raw)
-                assert ledger.receipt(other.hash, wait=10)
+                assert ledger.receipt(other.hash, wait=30)
             ledger.send(raw)
 
     assert anchor(ports_for(Overtaken(), catalogue, Hand())) == family.size
@@ -421,9 +428,11 @@ def live_through(ledger: Ledger, catalogue: Catalogue, fuses: list[int]) -> bool
 
 
 def test_dying_at_any_call_loses_and_doubles_nothing(ledger: Ledger) -> None:
+    """At every call on the fake; elsewhere at some, and on a network, where a block takes a second, at fewer."""
+    step = 1 if isinstance(ledger, FakeLedger) else 23 if isinstance(ledger._rpc, Nodes) else 5  # type: ignore[attr-defined]
     length = 0
     while True:
-        length += 1 if isinstance(ledger, FakeLedger) else 5
+        length += step
         catalogue = Catalogue("sqlite://")
         family = Family(ledger)
         family.fill(catalogue)

@@ -94,7 +94,7 @@ class _Anchoring:
         waited = 0.0
         while True:
             # A nonce that is used, and then no receipt: in this order, or it could have been mined in between.
-            used = self._ledger.next_nonce() > transaction.nonce
+            used = self._ledger.next_nonce(transaction.sender) > transaction.nonce
             receipt = self._ledger.receipt(transaction.hash, wait=0 if used else _SLICE)
             if receipt is not None or used:
                 return receipt
@@ -193,6 +193,7 @@ class _Anchoring:
                     {
                         "hash": transaction.hash,
                         "nonce": transaction.nonce,
+                        "sender": transaction.sender,
                         "raw": transaction.raw,
                         "state": "signed",
                         "fence": self._lease.fence,
@@ -215,13 +216,16 @@ class _Anchoring:
     def _next_nonce(self) -> int:
         """The chain's, when nothing is under way. Where the chain is behind the catalogue, what it forgot goes first.
 
-        That is an embedded chain whose files were lost, or a node that lags. A nonce is never signed for twice.
+        That is an embedded chain whose files were lost, or a node that lags. A nonce is never signed for twice. What
+        another key signed, before this one took its place, has nonces of its own.
         """
         chain = self._ledger.next_nonce()
+        sender = transactions.c.sender
+        ours = sa.or_(sender == self._ledger.writer(), sender.is_(None))  # not noted before there was more than one
         with self._ports.catalogue.reading() as connection:
             forgotten = connection.execute(
                 sa.select(transactions)
-                .where(transactions.c.state.in_(("mined", "failed", "lost")), transactions.c.nonce >= chain)
+                .where(transactions.c.state.in_(("mined", "failed", "lost")), transactions.c.nonce >= chain, ours)
                 .order_by(transactions.c.nonce, transactions.c.state == "lost")
             ).all()
         for transaction in forgotten:
