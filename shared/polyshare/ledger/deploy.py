@@ -6,6 +6,7 @@ Without a trust root that says where the registry is, it is looked for among the
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,6 @@ from polyshare.ledger.signing import sign_transaction
 from polyshare.metadata import keccak256
 from polyshare.ports import TrustRoot
 
-_PATIENCE = 60.0  # seconds until a transaction is mined
 _MOST_SENT = 500  # transactions of a key, among which its registry is looked for
 _PAGE = 100  # of them in one request
 
@@ -94,6 +94,7 @@ def deploy(
     known: TrustRoot | None = None,
     journal: Journal | None = None,
     say: Callable[[str], None] = lambda what: None,
+    patience: float = 60.0,
 ) -> TrustRoot:
     """Do what is missing, check all the code, and return what a verifier pins. Raises as `plan` and `send` do."""
     before = None
@@ -105,24 +106,29 @@ def deploy(
             )
         before = len(left.steps)
         say(left.steps[0].what)
-        send(rpc, owner, left.trust_root.chain_id, left.steps[0], journal=journal)
+        send(rpc, owner, left.trust_root.chain_id, left.steps[0], journal=journal, patience=patience)
     check_contracts(rpc, left.trust_root)
     return left.trust_root
 
 
-def send(rpc: Rpc, key: Signer, chain_id: int, step: Step, *, journal: Journal | None = None) -> None:
-    """Have a step mined. Raises Unavailable if it is not, Conflict if it fails."""
+def send(
+    rpc: Rpc, key: Signer, chain_id: int, step: Step, *, journal: Journal | None = None, patience: float = 60.0
+) -> None:
+    """Have a step mined. Raises Unavailable if it is not in so many seconds, Conflict if it fails."""
     nonce = nonce_at(rpc, key.address)
     gas = 200_000 if step.to else 53_000 + (16 + 200 + 2) * len(step.data) + 200_000
     signed = sign_transaction(key, chain_id=chain_id, nonce=nonce, gas=gas, to=step.to, data=step.data)
     with journal.noting(key.address, nonce, signed.raw) if journal else nullcontext():
         send_raw(rpc, signed.raw)
-    receipt = wait_for_receipt(rpc, signed.hash, _PATIENCE)
-    if receipt is None and nonce_at(rpc, key.address) <= nonce:
-        raise Unavailable(
-            f"the ledger node at {rpc.url} did not mine “{step.what}” in {_PATIENCE:.0f} s: check that its validators "
-            "run, and run it again: what is done stays done"
-        )
+    end, receipt, used = time.monotonic() + patience, None, False
+    while receipt is None and not used:
+        if time.monotonic() > end:
+            raise Unavailable(
+                f"the ledger node at {rpc.url} did not mine “{step.what}” in {patience:.0f} s: check that its "
+                "validators run, and run it again: what is done stays done"
+            )
+        used = nonce_at(rpc, key.address) > nonce
+        receipt = wait_for_receipt(rpc, signed.hash, 0 if used else 0.5)
     # No receipt though the nonce is used: a run before this one had sent it, signed otherwise. What is there now tells.
     if receipt is not None and int(receipt["status"], 16) != 1:
         raise Conflict(f"“{step.what}” did not succeed: transaction {hexadecimal(signed.hash)} reverted")
