@@ -26,7 +26,7 @@ class KmsSigner:
         )
         self._key = key
         with _translated(key):
-            self._client = boto3.client("kms", region_name=region, config=config)
+            self._client = boto3.Session().client("kms", region_name=region, config=config)
             found = self._client.get_public_key(KeyId=key)
         public = found["PublicKey"]
         if found["KeyUsage"] != "SIGN_VERIFY" or not public.startswith(_BEFORE_POINT):
