@@ -71,6 +71,10 @@ class Validator:
         (self.folder / "config.toml").write_text(
             f'[Node.P2P]\nListenAddr = "127.0.0.1:{self.peer_port}"\nNoDiscovery = true\nMaxPeers = 25\n'
         )
+        self.begin(genesis)
+
+    def begin(self, genesis: Path) -> None:
+        """Make an empty chain, in the node's folder."""
         self._run("init", str(genesis)).wait(timeout=60)
 
     def start(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 from polyshare.ledger.rpc import Rpc
@@ -47,3 +48,17 @@ def test_a_fifth_validator_is_voted_in_and_out_again(running: Network) -> None:
     fifth.stop()
     running.wait_for_blocks(5)
     assert len(validators(running)) == 4
+
+
+def test_a_validator_whose_disk_was_lost_comes_back_with_its_key_alone(running: Network) -> None:
+    running.start_all()
+    lost, witness = running.validators[3], running.validators[0]
+    lost.kill()
+    shutil.rmtree(lost.folder / "geth" / "chaindata")
+    shutil.rmtree(lost.folder / "geth" / "lightchaindata")
+    lost.begin(running.genesis)
+    height = witness.height()
+    lost.start()
+    running.wait_for_blocks(height + 3, by=lost)
+    running.validators[2].stop()  # so the one that came back is needed
+    running.wait_for_blocks(5, by=witness)

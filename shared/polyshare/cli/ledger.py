@@ -128,7 +128,7 @@ def deploy(
     def say() -> None:
         if saved is not None:
             click.echo(f"the trust root is in {saved}")
-            following(f"polyshare ledger show --rpc {node.url} --trust-root {saved}")
+            following(f"polyshare ledger show --rpc {rpc or node.url} --trust-root {saved}")
         elif yes or not left.steps:
             click.echo(json.dumps(document, indent=2))
 

@@ -25,6 +25,7 @@ from polyshare.ports import Receipt, Register, Result, Revocation, SignedTransac
 _LEASE, _LEASE_SECONDS = "anchor", 10.0
 _SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
 _PAGE = 500  # pending writes read at a time
+_BLOCKS = 4  # filled before the first is waited for: a network takes a second or more for each
 
 Entry = Register | Result | Revocation
 Write = sa.Row[Any]
@@ -163,21 +164,24 @@ class _Anchoring:
         _add_stages(connection, self._ports, [(write.asset, "rejected by the ledger", reason)])
 
     def _next_batches(self) -> list[list[Write]]:
-        """What goes into the next transactions, one for each action, which together fit into a block."""
+        """What goes into the next transactions: of a block's, which fit into it together, one for each action."""
         with self._ports.catalogue.reading() as connection:
             halves = _halves_of_a_failed_one(connection)
             if halves:
                 return halves
-            batches: dict[str, list[Write]] = {}
-            room: int | None = None
+            blocks: list[dict[str, list[Write]]] = []
+            capacity = room = 0
             for write in _ready(connection):
-                room = self._ledger.capacity() if room is None else room
-                gas = gas_of(entry_of(write)) * 64 // 63 + (0 if write.action in batches else TRANSACTION * 64 // 63)
-                if gas > room and batches:
-                    break
-                room -= gas
-                batches.setdefault(write.action, []).append(write)
-        return list(batches.values())
+                capacity = capacity or self._ledger.capacity()
+                gas, first = gas_of(entry_of(write)) * 64 // 63, TRANSACTION * 64 // 63
+                if not blocks or gas + first * (write.action not in blocks[-1]) > room:
+                    if len(blocks) == _BLOCKS:
+                        break
+                    blocks.append({})
+                    room = capacity
+                room -= gas + first * (write.action not in blocks[-1])
+                blocks[-1].setdefault(write.action, []).append(write)
+        return [batch for batches in blocks for batch in batches.values()]
 
     def _store(self, batches: Sequence[Sequence[Write]]) -> None:
         """Sign, then store the signed bytes with what they carry, in one transaction on the catalogue."""
