@@ -37,6 +37,10 @@ test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over fa
 test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 	$(BIN)/python -m tests.faults --rounds 100
 
+test-qbft: setup-dev .make/geth-quorum  ## the ledger's tests on a QBFT network of four validators (needs go and gcc, and 6 minutes to build it once)
+	$(BIN)/python -m tests.qbft.network $(BIN)/pytest tests/contract/test_ledger.py tests/contract/test_ledger_anchor.py tests/contract/test_ledger_deploy.py -k qbft
+	$(BIN)/pytest -s tests/qbft
+
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
@@ -68,6 +72,13 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@for tool in anvil forge; do test -x node_modules/.bin/$$tool || { echo "npm has no $$tool for this machine ($$(uname -sm)): polyshare runs on Linux, x86-64 or arm64"; exit 1; }; done
 	@touch $@
 
+.make/geth-quorum: tests/qbft/go.mod tests/qbft/go.sum tests/qbft/tools.go
+	@mkdir -p .make
+	@for tool in go gcc; do command -v $$tool >/dev/null || { echo "$$tool is missing: GoQuorum, the node of the test network, is built with go (1.21 or newer) and gcc"; exit 1; }; done
+	@echo "building GoQuorum"
+	@cd tests/qbft && go build -trimpath -ldflags='-s -w -checklinkname=0' -o $(CURDIR)/$@.part github.com/ethereum/go-ethereum/cmd/geth
+	@mv $@.part $@
+
 .make/bench: .make/python requirements/bench.txt
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@$(BIN)/uv pip sync --python .venv-bench/bin/python --require-hashes requirements/bench.txt
@@ -75,4 +86,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation
+.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft

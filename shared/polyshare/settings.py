@@ -33,8 +33,9 @@ class Settings:
     bucket_blobs: str = "polyshare-blobs"
     bucket_journal: str = "polyshare-journal"
     bucket_inbox: str = "polyshare-inbox"
-    ledger_rpc: str = ""
+    ledger_rpc: str = ""  # the URL of a node, or of several that stand in for each other, with commas between
     ledger_key_file: str = ""  # only in anchor
+    ledger_kms_key: str = ""  # or there, instead of the file: the id or ARN of a key that AWS KMS keeps
     trust_root: Mapping[str, Any] = field(default_factory=dict)  # chain_id, registry, definitions
     runner: str = "local"
     runner_spool: str = ""

@@ -191,6 +191,7 @@ transactions = sa.Table(
     metadata,
     sa.Column("hash", sa.LargeBinary(32), primary_key=True),
     sa.Column("nonce", sa.BigInteger, nullable=False),
+    sa.Column("sender", sa.LargeBinary(20)),  # whose nonce it is; not noted by older releases
     sa.Column("raw", sa.LargeBinary, nullable=False),
     sa.Column("state", _word(8), nullable=False),  # signed | mined | failed | lost (its nonce went to another)
     sa.Column("fence", sa.BigInteger, nullable=False),
