@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0003"  # of migrations/versions that ends in these tables
+REVISION = "0004"  # of migrations/versions that ends in these tables
 metadata = sa.MetaData()
 
 

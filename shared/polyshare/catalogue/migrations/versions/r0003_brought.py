@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
+
+from polyshare.catalogue.migrations.online import add_column
 
 revision = "0003"
 down_revision = "0002"
 
 
 def upgrade() -> None:
-    if "brought" not in {column["name"] for column in sa.inspect(op.get_bind()).get_columns("uploads")}:
-        op.add_column("uploads", sa.Column("brought", sa.JSON))
+    add_column("uploads", sa.Column("brought", sa.JSON))
