@@ -44,10 +44,18 @@ test-qbft: setup-dev .make/geth-quorum  ## the ledger's tests on a QBFT network 
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
+LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 --no-annotate \
+  --custom-compile-command 'make lock' pyproject.toml
+
+images: setup  ## the images of functions and ledger, each built twice: the digests must be the same (see infra/images/build.sh)
+	@for image in functions ledger; do \
+	  first=$$(infra/images/build.sh $$image) && again=$$(infra/images/build.sh $$image) || exit 1; \
+	  test "$$first" = "$$again" || { echo "$$image is not the same twice: $$first, $$again"; exit 1; }; echo "$$image $$again"; done
+
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
-	for extra in embedded dev bench; do \
-	  $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	    --no-annotate --extra $$extra --custom-compile-command 'make lock' pyproject.toml -o requirements/$$extra.txt || exit 1; done
+	for extra in embedded dev bench; do $(LOCK) --extra $$extra -o requirements/$$extra.txt || exit 1; done
+	$(LOCK) --extra functions --extra postgres --extra telemetry -o requirements/functions.txt
+	$(LOCK) --extra functions --extra postgres --extra telemetry --extra ledger -o requirements/ledger.txt
 
 .make/uv: requirements/uv.txt
 	@mkdir -p .make
@@ -86,4 +94,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft

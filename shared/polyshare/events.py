@@ -52,6 +52,7 @@ class Event:
     data: Mapping[str, Any] = field(default_factory=dict)
     source: str = SOURCE
     time: float = 0.0  # Unix seconds
+    traceparent: str = ""  # W3C; CloudEvents' extension for distributed tracing
 
     @property
     def assets(self) -> list[str]:
@@ -75,7 +76,10 @@ class Event:
         }
         if not self.subject:
             del document["subject"]
-        return {"content-type": "application/cloudevents+json"}, json.dumps(document).encode()
+        headers = {"content-type": "application/cloudevents+json"}
+        if self.traceparent:
+            document["traceparent"] = headers["traceparent"] = self.traceparent
+        return headers, json.dumps(document).encode()
 
 
 def is_event(headers: Mapping[str, str]) -> bool:
@@ -112,6 +116,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> Event:
         subject=str(event.get("subject") or "")[:1024],
         source=str(event["source"])[:255],
         data=data,
+        traceparent=str(event.get("traceparent") or ""),
     )
 
 

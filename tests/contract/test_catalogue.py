@@ -386,3 +386,14 @@ def test_a_listing_is_by_time_whoever_may_read_why(world: World) -> None:
             break
         cursor = page.cursor
     assert seen == ["n6", "n5", "n3", "n0"]
+
+
+def test_an_error_of_the_database_tells_no_values(database: str) -> None:
+    """Its text goes to the log, and values are salts and metadata."""
+    catalogue = Catalogue(database)
+    row = {"id": "a", "kind": 1, "organisation": "acme", "owner": "alice", "visibility": "private", "created": 1.0}
+    row |= {"state": "registered", "fields": {"note": "hush"}}
+    with pytest.raises(sa.exc.IntegrityError) as caught, catalogue.transaction() as connection:
+        connection.execute(assets.insert(), [row, row])
+    assert "hush" not in str(caught.value)
+    catalogue.close()

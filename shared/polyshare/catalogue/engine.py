@@ -25,6 +25,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(
         url,
         connect_args={"check_same_thread": False, "timeout": 30},
+        hide_parameters=True,  # an error's text goes to the log, and they are salts and metadata
         poolclass=sa.pool.StaticPool if memory else sa.pool.QueuePool,
         **sizes,
     )
@@ -60,6 +61,7 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         pool_timeout=_LOCK_SECONDS,
         pool_recycle=1800,
         pool_pre_ping=True,
+        hide_parameters=True,
     )
     sa.event.listen(engine, "begin", _begin_postgresql)
     return engine

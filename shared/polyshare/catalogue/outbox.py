@@ -16,13 +16,18 @@ if TYPE_CHECKING:
 
 
 def append(
-    connection: sa.Connection, type: str, *, subject: str, data: Mapping[str, Any] | None = None, ports: Ports
+    connection: sa.Connection,
+    type: str,
+    *,
+    subject: str,
+    data: Mapping[str, Any] | None = None,
+    trace: str | None = None,
+    ports: Ports,
 ) -> None:
-    """Add an event that is sent after the transaction commits (see `deliver`)."""
+    """Add an event that is sent after the transaction commits (see `deliver`); of the present trace, if of no other."""
     now = ports.clock.now()
-    connection.execute(
-        outbox.insert().values(id=ports.new_id(), type=type, subject=subject, data=dict(data or {}), at=now, due=now)
-    )
+    values = {"id": ports.new_id(), "type": type, "subject": subject, "data": dict(data or {}), "at": now, "due": now}
+    connection.execute(outbox.insert().values(**values, **({"traceparent": trace} if trace else {})))
 
 
 def deliver(ports: Ports, *, limit: int = 100) -> int:
@@ -51,7 +56,9 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
             .values(due=sa.bindparam("again"), attempts=outbox.c.attempts + 1),
             [{"which": row.row, "again": now + min(2.0**row.attempts, 60.0) + 5.0} for row in rows],
         )
-    sent = [Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at) for row in rows]
+    sent = [
+        Event(row.type, row.id, row.subject, row.data, time=row.at, traceparent=row.traceparent or "") for row in rows
+    ]
     # By id: numbers of rows are used again, and a slow sender must not delete another event under an old number.
     taken = [row.id for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]
     if taken:

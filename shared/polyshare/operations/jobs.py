@@ -7,6 +7,7 @@ one before. A completion is accepted once; the same again is answered the same, 
 from __future__ import annotations
 
 import hmac
+import logging
 from collections.abc import Mapping, Sequence
 from hashlib import sha256
 from typing import Any
@@ -35,6 +36,7 @@ from polyshare.operations.register import acknowledge, files_document, freeze, m
 from polyshare.operations.uploads import Stored, Wanted, collect, key_of, parts_key, sign_parts
 from polyshare.ports import Bucket, Result
 
+_log = logging.getLogger("polyshare")
 ATTEMPTS = 3  # of the platform; a training that fails by its own fault is not tried again
 _QUEUE_SECONDS = 7 * 86_400  # that a job may wait for its turn
 _END = {"train": ("trained", State.TRAINED), "translate": ("translated", State.TRANSLATED)}
@@ -97,6 +99,8 @@ def start(ports: Ports, job: str, *, lost: int | None = None) -> bool:
             requires={"environment": environment} if environment else {},
         )
     )
+    told = {"asset": row.asset, "job": job, "attempt": row.attempt + 1, "action": row.action}
+    _log.info("job handed to the runner", extra={"fields": told})
     return True
 
 
@@ -121,6 +125,7 @@ def begin(ports: Ports, job: str, token: str, attempt: int) -> JobDocument:
         parameters=request.get("parameters", {}),
         limits=request.get("limits", {}),
         channels={name: [_item_json(ports, item) for item in items] for name, items in channels.items()},
+        traceparent=row.traceparent or "",
     )
     if row.action == "translate":
         document.verifier = request["verifier"]

@@ -44,6 +44,7 @@ from polyshare.operations.uploads import (
     store_brought,
     take_brought,
 )
+from polyshare.tracing import traceparent
 
 DERIVED = (  # metadata that we write
     *("name", "version", "organisation", "registrant", "kind", "files", "bytes"),
@@ -267,6 +268,9 @@ def acknowledge(ports: Ports, row: Asset) -> Asset:
         queue_registration(connection, ports, row)
         outbox.append(connection, events.ASSET_REGISTERED, subject=row.id, ports=ports)
         if row.request is not None:
+            connection.execute(
+                jobs.update().where(jobs.c.asset == row.id).values(traceparent=traceparent() or jobs.c.traceparent)
+            )
             outbox.append(connection, events.JOB_READY, subject=row.id, ports=ports)
         return current
 
