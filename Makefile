@@ -41,6 +41,9 @@ test-qbft: setup-dev .make/geth-quorum  ## the ledger's tests on a QBFT network 
 	$(BIN)/python -m tests.qbft.network $(BIN)/pytest tests/contract/test_ledger.py tests/contract/test_ledger_anchor.py tests/contract/test_ledger_deploy.py -k qbft
 	$(BIN)/pytest -s tests/qbft
 
+test-cluster: setup-dev  ## jobs on the cluster that KUBECONFIG names; says what is missing (tests/cluster/conftest.py)
+	$(BIN)/pytest -rs tests/cluster
+
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
@@ -94,4 +97,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-cluster

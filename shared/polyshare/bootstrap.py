@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from polyshare.auth import Authenticator
+from polyshare.errors import Misconfigured
 from polyshare.ports import Bus, Clock, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
 from polyshare.settings import Settings, read_secret
 
@@ -194,11 +195,19 @@ def _store(settings: Settings) -> Store:
 
 
 def _runner(settings: Settings) -> Runner:
-    from pathlib import Path
+    if settings.runner == "argo":
+        from polyshare.jobs.argo import ArgoRunner
+        from polyshare.jobs.kubernetes import Access, Api
 
-    from polyshare.jobs.local import LocalRunner
+        named = (settings.runner_api, settings.runner_token_file, settings.runner_ca_file, settings.runner_namespace)
+        return ArgoRunner(Api(Access.of(*named)))
+    if settings.runner == "local":
+        from pathlib import Path
 
-    return LocalRunner(Path(settings.runner_spool))
+        from polyshare.jobs.local import LocalRunner
+
+        return LocalRunner(Path(settings.runner_spool))
+    raise Misconfigured(f"POLYSHARE_RUNNER is {settings.runner!r}: set it to local or argo")
 
 
 def _ledger(settings: Settings) -> Ledger:

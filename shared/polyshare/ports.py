@@ -4,7 +4,7 @@
 | --- | --- | --- |
 | Store | store.MemoryStore | store.S3Store |
 | Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
-| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner |
+| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner, jobs.argo.ArgoRunner |
 | Bus | events.MemoryBus | events.HttpBus |
 | Catalogue | catalogue.Catalogue on SQLite in memory | on a file, or PostgreSQL |
 | Clock, Random | tests.simulation | SystemClock, SystemRandom |

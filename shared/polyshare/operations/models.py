@@ -73,7 +73,7 @@ def register_model(
         raise Invalid(f"the source has no file {body.program!r}: name its entry with program")
     with ports.catalogue.reading() as connection:
         dataset = _parent(connection, caller, body.dataset, Kind.DATASET, ports.clock.now(), body.allow_revoked)
-    environment = resolve(body.image)
+    environment = resolve(body.image, ports.settings.image_registries)
     request = {
         "schema": "polyshare/training/1",
         "environment": environment,

@@ -115,7 +115,8 @@ def _recover_jobs(ports: Ports) -> None:
         if state is not None and state.state is RunState.GONE and row.heard > now - _SILENT:
             return  # it may be telling us right now
         if row.attempt >= ATTEMPTS:
-            fail(ports, row.id, f"the runner lost this job {row.attempt} times: see polyshare doctor")
+            said = f" ({state.detail})" if state is not None and state.detail else ""
+            fail(ports, row.id, f"the runner lost this job {row.attempt} times{said}: see polyshare doctor")
         else:
             start(ports, row.id, lost=row.attempt)
 
