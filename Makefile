@@ -40,6 +40,10 @@ test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
+routes: setup-dev  ## derive the triggers of the event broker from the routing table
+	$(BIN)/python -c 'import json; from polyshare.events import ROUTES; print(json.dumps(ROUTES, indent=2))' \
+	  > infra/terraform/modules/eventing/routes.json
+
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	for extra in embedded dev bench; do \
 	  $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
@@ -75,4 +79,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation
+.PHONY: help setup setup-dev demo up test lint bench openapi routes lock test-simulation test-faults test-translation

@@ -59,14 +59,13 @@ def ports() -> Ports:
 def build(settings: Settings) -> Ports:
     """Raises Misconfigured."""
     from polyshare.catalogue import Catalogue
-    from polyshare.events import HttpBus
 
     relay = Relay()
     built = Ports(
         settings=settings,
         authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
         catalogue=Catalogue(settings.database, pool=settings.database_pool),
-        bus=HttpBus(settings.functions_url, lambda: read_secret(settings.event_token_file, "event_token_file")),
+        bus=_bus(settings),
         store=cache(lambda: _store(settings)),
         runner=cache(lambda: _runner(settings)),
         ledger=cache(lambda: _ledger(settings)),
@@ -129,6 +128,15 @@ class Relay:
             self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
             self._pausing = self._due = False
             self._sent = time.monotonic()
+
+
+def _bus(settings: Settings) -> Bus:
+    from polyshare.events import BrokerBus, HttpBus
+
+    def token() -> str:
+        return read_secret(settings.event_token_file, "event_token_file")
+
+    return BrokerBus(settings.broker_url, token) if settings.broker_url else HttpBus(settings.functions_url, token)
 
 
 def _store(settings: Settings) -> Store:

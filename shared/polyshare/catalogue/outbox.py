@@ -36,6 +36,14 @@ def append_all(
     connection.execute(outbox.insert(), [{"id": ports.new_id(), "subject": subject, **common} for subject in subjects])
 
 
+def put_back(connection: sa.Connection, event: Event, *, due: float) -> None:
+    """Have an event that was sent sent again, as it was; told twice, once."""
+    lock(connection, f"event {event.source} {event.id}")
+    if connection.execute(sa.select(outbox.c.row).where(outbox.c.id == event.id)).first() is None:
+        values = {"id": event.id, "type": event.type, "subject": event.subject, "data": dict(event.data)}
+        connection.execute(outbox.insert().values(**values, at=event.time or due, due=due))
+
+
 def deliver(ports: Ports, *, limit: int = 100) -> int:
     """Send what is due, longest due first; what nobody took is due again later. Returns how many were taken.
 

@@ -23,6 +23,7 @@ from polyshare.operations.uploads import drop
 
 _SETTLED = 5.0  # seconds after which a step that normally takes milliseconds is taken for lost
 _SILENT = 60.0  # seconds without a word after which a running job's runner is asked
+_DEAD_SECONDS = 60.0  # until what a broker gave up is sent again
 _REMEMBERED = 30 * 86_400.0  # seconds that events and idempotency keys are kept
 _log = logging.getLogger("polyshare")
 
@@ -47,6 +48,15 @@ def sweep(ports: Ports) -> None:
             duty(ports)
         except PolyshareError as error:
             _log.warning("sweep: %s: %s", duty.__name__.strip("_"), error.message)
+
+
+def send_again(ports: Ports, event: events.Event) -> None:
+    """Take a dead letter of a broker: it is sent again later, until its taker has it or refuses it for good."""
+    if event.refused in events.FOR_GOOD:
+        _log.warning("sweep: %s of %s was refused for good (%d)", event.type, event.subject, event.refused)
+        return
+    with ports.catalogue.transaction() as connection:
+        outbox.put_back(connection, event, due=ports.clock.now() + _DEAD_SECONDS)
 
 
 def _deliver(ports: Ports) -> None:
