@@ -31,6 +31,9 @@ bench: setup .make/bench  ## the speed goals, as ratios against named peers in t
 test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (half an hour)
 	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation.py tests/contract/test_translation_hostile.py
 
+test-terraform:  ## the Terraform modules and examples: format, validity, tests, lint, READMEs
+	infra/terraform/test.sh
+
 test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over faulty fakes
 	$(BIN)/python -m tests.simulation --histories 10000
 
@@ -79,4 +82,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi routes lock test-simulation test-faults test-translation
+.PHONY: help setup setup-dev demo up test lint bench openapi routes lock test-simulation test-faults test-translation test-terraform

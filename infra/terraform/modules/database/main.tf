@@ -149,7 +149,7 @@ locals {
             containers = [{
               name            = "migrate"
               image           = var.images.migrate
-              command         = ["python3", "-m", "polyshare.catalogue", "upgrade"]
+              args            = ["polyshare.catalogue", "upgrade"]
               env             = [{ name = "POLYSHARE_DATABASE", value = "${local.url}${strcontains(local.url, "?") ? "&" : "?"}password_file=/secrets/password" }]
               securityContext = merge(local.container_security, { runAsNonRoot = true })
               resources       = { requests = { cpu = "50m", memory = "128Mi" }, limits = { memory = "512Mi" } }

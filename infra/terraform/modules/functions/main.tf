@@ -22,6 +22,18 @@ locals {
     trust_root         = jsonencode(var.trust_root)
   })
 
+  # The ledger's key is a file of anchor's, or is kept by a KMS that anchor asks to sign.
+  is_key_kept = contains(keys(var.settings), "ledger_kms_key")
+  secrets_of = {
+    for name, f in var.functions : name => [for secret in f.secrets : secret if secret != "ledger" || !local.is_key_kept]
+  }
+  settings_of = {
+    for name, f in var.functions : name => merge(
+      { for key, value in local.settings : key => value if key != "ledger_kms_key" || contains(f.secrets, "ledger") },
+      contains(local.secrets_of[name], "ledger") ? { ledger_key_file = "/secrets/ledger/writer_key" } : {},
+    )
+  }
+
   accounts = {
     for name in keys(var.functions) : "account/${name}" => {
       apiVersion = "v1"
@@ -65,9 +77,7 @@ locals {
               image = var.images[f.image]
               env = concat(
                 [{ name = "FUNCTION_TARGET", value = name }],
-                [for key, value in merge(local.settings, contains(f.secrets, "ledger") ? { ledger_key_file = "/secrets/ledger/writer_key" } : {}) :
-                  { name = "POLYSHARE_${upper(key)}", value = value }
-                ],
+                [for key, value in local.settings_of[name] : { name = "POLYSHARE_${upper(key)}", value = value }],
               )
               ports = [{ containerPort = 8080 }]
               resources = {
@@ -89,13 +99,13 @@ locals {
               volumeMounts = concat(
                 [{ name = "tmp", mountPath = "/tmp", readOnly = false }],
                 var.jwks == null ? [] : [{ name = "config", mountPath = "/config", readOnly = true }],
-                [for secret in f.secrets : { name = "secret-${secret}", mountPath = "/secrets/${secret}", readOnly = true }],
+                [for secret in local.secrets_of[name] : { name = "secret-${secret}", mountPath = "/secrets/${secret}", readOnly = true }],
               )
             }]
             volumes = concat(
               [{ name = "tmp", emptyDir = { sizeLimit = "64Mi" } }],
               var.jwks == null ? [] : [{ name = "config", configMap = { name = "polyshare-issuer" } }],
-              [for secret in f.secrets : {
+              [for secret in local.secrets_of[name] : {
                 name = "secret-${secret}"
                 secret = {
                   secretName = var.secrets[secret]

@@ -60,7 +60,7 @@ variable "functions" {
     }
     # One signer: it holds a lease, so a second instance would only wait for it. Events wake it, all at once.
     anchor = {
-      reaches = ["broker", "database", "ledger"], secrets = ["events", "database", "ledger"], image = "ledger"
+      reaches = ["broker", "database", "ledger", "keys"], secrets = ["events", "database", "ledger"], image = "ledger"
       public  = false, min_scale = 1, max_scale = 1, concurrency = 500
     }
     # One round at a time, whoever asks for it.

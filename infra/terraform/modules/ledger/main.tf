@@ -155,7 +155,7 @@ locals {
   }
 
   deploying = concat(
-    ["python3", "-c", "from polyshare.cli import main; main()", "ledger", "deploy", "--yes"],
+    ["polyshare.cli", "ledger", "deploy", "--yes"],
     ["--rpc", local.rpc, "--key-file", "/secrets/owner_key"],
     flatten([for account in sort(var.writers) : ["--writer", account]]),
   )
@@ -200,7 +200,7 @@ locals {
             containers = [{
               name            = "deploy"
               image           = var.images.deploy
-              command         = local.deploying
+              args            = local.deploying
               env             = [{ name = "HOME", value = "/tmp" }]
               securityContext = merge(local.container_security, { runAsNonRoot = true })
               resources       = { requests = { cpu = "50m", memory = "128Mi" }, limits = { memory = "512Mi" } }

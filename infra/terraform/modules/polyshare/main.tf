@@ -44,6 +44,7 @@ locals {
       ledger     = local.ledger
     },
     var.issuer.jwks == null ? { issuer = local.external } : {},
+    var.network.keys == null ? {} : { keys = { namespace = null, labels = {}, cidr = var.network.keys.cidr, ports = [var.network.keys.port] } },
   )
 
   # Requests to a function go through Knative's activator or its ingress.
@@ -64,6 +65,7 @@ locals {
       jwt_issuer         = var.issuer.url
       ledger_rpc         = var.ledger.own != null ? module.ledger[0].rpc : var.ledger.rpc
       runner             = "argo"
+      runner_namespace   = var.namespaces.jobs
     },
     var.settings,
   )
@@ -110,6 +112,7 @@ module "storage" {
   destination  = var.store.at
   storage      = var.store.storage
   callers      = setunion([var.namespaces.jobs], var.network.store_via)
+  notifies     = var.network.callers
   images       = { buckets = var.images.functions, server = var.images.seaweedfs }
   chown_volume = var.chown_volumes
 

@@ -71,7 +71,7 @@ variable "issuer" {
 }
 
 variable "trust_root" {
-  description = "The chain and its contracts: what `polyshare ledger deploy` prints, or what infra/terraform/secrets.py foretells."
+  description = "The chain and its contracts: what `polyshare ledger deploy` prints, or what infra/terraform/make_secrets.py foretells."
   type = object({
     chain_id    = number
     registry    = string
@@ -131,12 +131,14 @@ variable "store" {
 variable "network" {
   description = <<-EOT
     How NetworkPolicies know the cluster: namespaces of Knative Serving and its ingress (`callers`), the API server's
-    addresses as pods' packets have them behind the Service, and the namespace of the ingress by which the store is reached.
+    addresses as pods' packets have them behind the Service, the namespace of the ingress by which the store is reached,
+    and the addresses of the KMS that keeps the ledger's key, where one does.
   EOT
   type = object({
     callers   = optional(set(string), ["knative-serving", "kourier-system"])
     api       = object({ cidr = string, port = optional(number, 6443) })
     store_via = optional(set(string), [])
+    keys      = optional(object({ cidr = string, port = optional(number, 443) }))
   })
   nullable = false
 

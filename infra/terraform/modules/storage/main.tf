@@ -6,7 +6,7 @@ locals {
   endpoint = local.is_own ? "http://store.${var.namespace}.svc:8333" : var.endpoint
 
   making = [
-    "python3", "-m", "polyshare.store", "buckets", "--endpoint", local.endpoint, "--region", var.region,
+    "polyshare.store", "buckets", "--endpoint", local.endpoint, "--region", var.region,
     "--access-key-file", "/secrets/access_key", "--secret-key-file", "/secrets/secret_key",
     var.buckets.blobs, var.buckets.journal, var.buckets.inbox,
   ]
@@ -39,6 +39,16 @@ locals {
           )
           ports = [{ port = 8333, protocol = "TCP" }]
         }]
+        egress = concat(
+          [for namespace in length(var.notifies) > 0 ? ["kube-system"] : [] : {
+            to    = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = namespace } } }]
+            ports = [{ port = 53, protocol = "UDP" }, { port = 53, protocol = "TCP" }]
+          }],
+          [for namespace in var.notifies : {
+            to    = [{ namespaceSelector = { matchLabels = { "kubernetes.io/metadata.name" = namespace } } }]
+            ports = [for port in [80, 8012, 8080, 8081] : { port = port, protocol = "TCP" }]
+          }],
+        )
       }
     }
     "server" = {
@@ -61,7 +71,7 @@ locals {
             initContainers = [for name in var.chown_volume ? ["chown"] : [] : {
               name    = name
               image   = var.images.buckets
-              command = ["python3", "-c", "import os; os.chown('/data', ${local.user}, ${local.user})"]
+              command = ["/usr/bin/python3", "-c", "import os; os.chown('/data', ${local.user}, ${local.user})"]
               securityContext = {
                 runAsUser = 0, runAsNonRoot = false, allowPrivilegeEscalation = false, readOnlyRootFilesystem = true, capabilities = { drop = ["ALL"], add = ["CHOWN"] }
               }
@@ -150,7 +160,7 @@ locals {
             containers = [{
               name            = "buckets"
               image           = var.images.buckets
-              command         = local.making
+              args            = local.making
               securityContext = merge(local.container_security, { runAsNonRoot = true })
               resources       = { requests = { cpu = "50m", memory = "128Mi" }, limits = { memory = "512Mi" } }
               volumeMounts    = [{ name = "keys", mountPath = "/secrets", readOnly = true }]

@@ -83,6 +83,13 @@ variable "callers" {
   nullable    = false
 }
 
+variable "notifies" {
+  description = "Namespaces by which the server's notifications reach register_dataset: Knative Serving's and its ingress's. None: sweep finds what is in the inbox."
+  type        = set(string)
+  default     = []
+  nullable    = false
+}
+
 variable "chown_volume" {
   description = "Whether an init container gives the volume to the server's user first: for volumes that ignore fsGroup, like hostPath."
   type        = bool

@@ -72,6 +72,28 @@ run "the_ledgers_key_is_in_anchor_alone" {
   }
 }
 
+run "a_key_that_a_kms_keeps_is_named_to_anchor_alone" {
+  command = plan
+
+  variables {
+    settings = {
+      database = "postgresql://polyshare@db.example.org/polyshare", functions_url = "http://{function}.x", ledger_kms_key = "arn:aws:kms:x"
+    }
+  }
+
+  assert {
+    condition = [
+      for name in keys(output.services) : name
+      if contains([for e in output.manifests["service/${name}"].spec.template.spec.containers[0].env : e.name], "POLYSHARE_LEDGER_KMS_KEY")
+    ] == ["anchor"]
+    error_message = "Others than anchor are told of the ledger's key."
+  }
+  assert {
+    condition     = !strcontains(jsonencode(values(output.manifests)), "polyshare-ledger-writer")
+    error_message = "There is a key in a file besides."
+  }
+}
+
 run "anchor_is_one_instance_for_many_requests" {
   command = plan
 
