@@ -78,6 +78,8 @@ locals {
                 { name = "CONNECTIONS", value = tostring(var.storage.connections) },
                 { name = "SHARED_BUFFERS", value = var.storage.shared_buffers },
               ]
+              # Told to end, PostgreSQL waits for its clients, unless it is told so.
+              lifecycle       = { preStop = { exec = { command = ["sh", "-c", "kill -INT 1"] } } }
               ports           = [{ containerPort = 5432 }]
               securityContext = merge(local.container_security, { runAsNonRoot = true })
               readinessProbe = {
