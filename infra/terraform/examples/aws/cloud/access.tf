@@ -1,16 +1,11 @@
-# Who may do what in AWS: anchor may sign with the writer's key; the source of the inbox may read its queue. The functions
-# and jobs reach S3 with the key of a user of their own, which presigned URLs are signed with: they outlive a role's session.
+# Who may do what in AWS. anchor may sign with the writer's key, by its role. The functions and jobs reach S3 with the key of
+# a user of their own, with which presigned URLs are signed: signed by a role, they would end with its session. The source
+# of the inbox's queue takes a key too.
 locals {
-  roles = {
-    anchor = { account = "anchor", policy = data.aws_iam_policy_document.anchor.json }
-    inbox  = { account = "inbox", policy = data.aws_iam_policy_document.inbox.json }
-  }
   oidc = replace(aws_iam_openid_connect_provider.cluster.url, "https://", "")
 }
 
-data "aws_iam_policy_document" "account" {
-  for_each = { anchor = "anchor", inbox = "inbox" }
-
+data "aws_iam_policy_document" "as_anchor" {
   statement {
     actions = ["sts:AssumeRoleWithWebIdentity"]
 
@@ -22,7 +17,7 @@ data "aws_iam_policy_document" "account" {
     condition {
       test     = "StringEquals"
       variable = "${local.oidc}:sub"
-      values   = ["system:serviceaccount:${var.namespaces.functions}:${each.value}"]
+      values   = ["system:serviceaccount:${var.namespaces.functions}:anchor"]
     }
 
     condition {
@@ -40,26 +35,22 @@ data "aws_iam_policy_document" "anchor" {
   }
 }
 
+resource "aws_iam_role" "anchor" {
+  name               = "${var.name}-anchor"
+  assume_role_policy = data.aws_iam_policy_document.as_anchor.json
+}
+
+resource "aws_iam_role_policy" "anchor" {
+  name   = "anchor"
+  role   = aws_iam_role.anchor.id
+  policy = data.aws_iam_policy_document.anchor.json
+}
+
 data "aws_iam_policy_document" "inbox" {
   statement {
     actions   = ["sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:GetQueueUrl"]
     resources = [aws_sqs_queue.inbox.arn]
   }
-}
-
-resource "aws_iam_role" "account" {
-  for_each = local.roles
-
-  name               = "${var.name}-${each.key}"
-  assume_role_policy = data.aws_iam_policy_document.account[each.key].json
-}
-
-resource "aws_iam_role_policy" "account" {
-  for_each = local.roles
-
-  name   = each.key
-  role   = aws_iam_role.account[each.key].id
-  policy = each.value.policy
 }
 
 data "aws_iam_policy_document" "store" {
@@ -91,13 +82,21 @@ data "aws_iam_policy_document" "store" {
   }
 }
 
-resource "aws_iam_user" "store" {
-  name = "${var.name}-store"
+locals {
+  users = { store = data.aws_iam_policy_document.store.json, inbox = data.aws_iam_policy_document.inbox.json }
 }
 
-# Its access key is made by `aws iam create-access-key`, straight into a Secret: not here, where it would be in the state.
-resource "aws_iam_user_policy" "store" {
-  name   = "store"
-  user   = aws_iam_user.store.name
-  policy = data.aws_iam_policy_document.store.json
+# Their access keys are made by `aws iam create-access-key`, straight into Secrets: not here, where they would be in the state.
+resource "aws_iam_user" "this" {
+  for_each = local.users
+
+  name = "${var.name}-${each.key}"
+}
+
+resource "aws_iam_user_policy" "this" {
+  for_each = local.users
+
+  name   = each.key
+  user   = aws_iam_user.this[each.key].name
+  policy = each.value
 }

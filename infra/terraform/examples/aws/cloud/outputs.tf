@@ -9,10 +9,10 @@ output "repositories" {
 }
 
 output "secrets" {
-  description = "Where the Secrets of the workloads come from: the database's password, and the user whose access key the store's Secret has."
+  description = "Where the Secrets of the workloads come from: the database's password, and the users whose access keys they have."
   value = {
-    database   = try(aws_db_instance.this.master_user_secret[0].secret_arn, null)
-    store_user = aws_iam_user.store.name
+    database = try(aws_db_instance.this.master_user_secret[0].secret_arn, null)
+    users    = { for name, user in aws_iam_user.this : name => user.name }
   }
 }
 
@@ -30,8 +30,8 @@ output "workloads" {
       buckets    = { for name, bucket in aws_s3_bucket.this : name => bucket.id }
       cidr       = var.cidr
       writer_key = aws_kms_key.ledger["writer"].arn
-      queue      = aws_sqs_queue.inbox.name
-      roles      = { for name, role in aws_iam_role.account : name => role.arn }
+      queue      = aws_sqs_queue.inbox.arn
+      anchor     = aws_iam_role.anchor.arn
     }
   }
 }

@@ -25,30 +25,27 @@ module "polyshare" {
   }
 
   service_account_annotations = {
-    anchor = { "eks.amazonaws.com/role-arn" = var.cloud.roles.anchor }
+    anchor = { "eks.amazonaws.com/role-arn" = var.cloud.anchor }
   }
 }
 
-# What is dropped in the inbox: the queue's messages wake sweep, which lists it. Needs Knative Eventing 1.17 or newer.
-resource "kubectl_manifest" "inbox" {
-  for_each = {
-    account = {
+# What is dropped in the inbox: the queue's messages wake sweep, which lists it. Needs Knative Eventing 1.17 or newer. In a
+# namespace of its own, whose Secret `polyshare-inbox` has the keys aws.accessKey and aws.secretKey.
+locals {
+  inbox = {
+    namespace = {
       apiVersion = "v1"
-      kind       = "ServiceAccount"
-      metadata = {
-        name        = "inbox"
-        namespace   = module.polyshare.namespaces.functions
-        annotations = { "eks.amazonaws.com/role-arn" = var.cloud.roles.inbox }
-      }
+      kind       = "Namespace"
+      metadata   = { name = "polyshare-inbox" }
     }
     source = {
       apiVersion = "sources.knative.dev/v1alpha1"
       kind       = "IntegrationSource"
-      metadata   = { name = "inbox", namespace = module.polyshare.namespaces.functions }
+      metadata   = { name = "inbox", namespace = "polyshare-inbox" }
       spec = {
         aws = {
           sqs  = { arn = var.cloud.queue, region = var.cloud.region, autoCreateQueue = false }
-          auth = { serviceAccountName = "inbox" }
+          auth = { secret = { ref = { name = "polyshare-inbox" } } }
         }
         sink = {
           ref = {
@@ -61,10 +58,18 @@ resource "kubectl_manifest" "inbox" {
       }
     }
   }
+}
 
-  yaml_body         = yamlencode(each.value)
+resource "kubectl_manifest" "inbox" {
+  yaml_body         = yamlencode(local.inbox.namespace)
+  server_side_apply = true
+  force_conflicts   = true
+}
+
+resource "kubectl_manifest" "source" {
+  yaml_body         = yamlencode(local.inbox.source)
   server_side_apply = true
   force_conflicts   = true
 
-  depends_on = [module.polyshare]
+  depends_on = [kubectl_manifest.inbox, module.polyshare]
 }

@@ -17,7 +17,7 @@ variable "cloud" {
     cidr       = string
     writer_key = string
     queue      = string
-    roles      = object({ anchor = string, inbox = string })
+    anchor     = string
   })
 }
 
