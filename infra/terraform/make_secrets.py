@@ -1,10 +1,10 @@
 """The secrets of a deployment: made here, put in the cluster by kubectl, so that Terraform and its state have none.
 
-`make_secrets.py make FOLDER` makes what is not there yet, each in a file that only its owner may read, and writes what is
-public of it (genesis, validators, trust root, the issuer's keys) to FOLDER/public.auto.tfvars.json.
-`make_secrets.py apply FOLDER` makes namespace and Secrets in the cluster that kubectl is set to.
-`make_secrets.py token FOLDER SUBJECT ORG=ROLE…` signs a token of the issuer whose key is in FOLDER: for a trial, where there
-is no OIDC issuer yet.
+`make FOLDER` makes what is not there yet, each in a file that only its owner may read, and writes what is public of it
+(genesis, validators, trust root, the issuer's keys) to FOLDER/public.auto.tfvars.json.
+`apply FOLDER` makes the namespace and its Secrets in the cluster that kubectl is set to.
+`token FOLDER SUBJECT ORG=ROLE…` signs a token of the issuer whose key is in FOLDER: for a trial, where there is no OIDC
+issuer yet.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The Terraform modules by Terraform's own tests, where it and its providers are here; and what they take from the code."""
+"""The Terraform modules by Terraform's own tests, where it and its providers are; and what they take from the code."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from polyshare.settings import Settings
 
 TERRAFORM = Path(__file__).parents[2] / "infra" / "terraform"
 NOTHING_TO_TEST_WITH = 77
-BY_ITSELF = {"POLYSHARE_SETTINGS"}
 
 
 def test_the_modules_keep_to_their_own_tests() -> None:
