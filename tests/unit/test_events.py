@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -16,6 +16,7 @@ import sqlalchemy as sa
 
 from polyshare import events
 from polyshare.catalogue import outbox, tables
+from polyshare.errors import Unavailable
 from polyshare.events import BrokerBus, Event
 from polyshare.urls import function_url
 from tests.unit.http_world import EVENT_TOKEN, HttpWorld, Reply
@@ -105,6 +106,55 @@ def test_a_dead_letter_that_was_refused_for_good_ends(http: HttpWorld, code: int
 def test_a_dead_letter_that_is_not_ours_is_only_a_tick(http: HttpWorld) -> None:
     assert post(http, "sweep", EVENT, knativeerrorcode="503").status == 204
     assert waiting(http) == []
+
+
+class Broker:
+    """A Knative broker between functions: takes every event at once, delivers each in binary mode without a header of
+    its sender's, tries again what may work (pkg/kncloudevents of knative/eventing), and then hands it to sweep."""
+
+    RETRY = 2
+
+    def __init__(self, http: HttpWorld) -> None:
+        self._http, self.replies = http, list[tuple[str, int]]()
+
+    def publish(self, sent: Sequence[Event]) -> list[bool]:
+        for event in sent:
+            for function in events.ROUTES[event.type]:
+                self._deliver(function, event.sign(EVENT_TOKEN))
+        return [True] * len(sent)
+
+    def _deliver(self, function: str, event: Event) -> None:
+        for _ in range(1 + self.RETRY):
+            reply = post(self._http, function, event)
+            status = 502 if 200 <= reply.status < 300 and reply.body else reply.status
+            self.replies.append((function, status))
+            if status < 300:
+                return
+            if status < 500 and status not in (404, 408, 409, 429):
+                break
+        assert post(self._http, "sweep", event, knativeerrorcode=str(status)).status == 204
+
+
+class NoLedger:
+    """A ledger whose node is away."""
+
+    def __getattr__(self, name: str) -> object:
+        raise Unavailable("the ledger's node does not answer")
+
+
+def test_an_event_whose_taker_is_away_comes_back_from_the_broker_and_is_delivered_in_the_end(http: HttpWorld) -> None:
+    broker, ledger = Broker(http), http.world.ports.ledger
+    http.use(bus=broker, ledger=lambda: NoLedger())
+    dataset = http.world.dataset()
+    while outbox.deliver(http.world.ports):
+        pass
+    assert broker.replies == [("anchor", 503)] * 3
+    assert len(waiting(http)) == 1
+    http.use(ledger=ledger)
+    http.clock.time += 61
+    assert post(http, "sweep", Event("dev.knative.sources.ping", "1")).status == 204
+    assert ("anchor", 204) in broker.replies
+    assert http.call("query_status", "GET", f"/{dataset.id}").json["anchored"] is True
 
 
 @contextmanager

@@ -8,7 +8,8 @@ locals {
       metadata = {
         name = name
         labels = merge(local.labels, {
-          "pod-security.kubernetes.io/enforce" = var.chown_volumes && part == "functions" ? "privileged" : part == "functions" ? "restricted" : "baseline"
+          # Giving a volume away takes root and CHOWN, and Argo's own containers name no profile.
+          "pod-security.kubernetes.io/enforce" = part == "functions" && !var.chown_volumes ? "restricted" : "baseline"
         })
       }
     } if var.create_namespaces
