@@ -41,6 +41,7 @@ variable "network" {
     callers   = optional(set(string), ["knative-serving", "kourier-system"])
     api       = object({ cidr = string, port = optional(number, 6443) })
     store_via = optional(set(string), [])
+    registry  = optional(object({ cidr = string, port = optional(number, 443) }), { cidr = "0.0.0.0/0" })
   })
 }
 

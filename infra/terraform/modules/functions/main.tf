@@ -44,7 +44,7 @@ locals {
         labels      = local.labels
         annotations = lookup(var.service_account_annotations, name, {})
       }
-      automountServiceAccountToken = var.functions[name].calls_kubernetes
+      automountServiceAccountToken = var.functions[name].jobs != ""
     }
   }
 

@@ -3,9 +3,9 @@ output "services" {
   value       = local.names
 }
 
-output "service_accounts" {
-  description = "Names of the ServiceAccounts of the functions that call Kubernetes: those that start jobs and look after them."
-  value       = [for name, f in var.functions : local.names[name] if f.calls_kubernetes]
+output "rights" {
+  description = "ServiceAccounts of the functions that have to do with jobs, by what they may do."
+  value       = { for role in distinct([for f in values(var.functions) : f.jobs if f.jobs != ""]) : role => [for name, f in var.functions : local.names[name] if f.jobs == role] }
 }
 
 output "manifests" {

@@ -27,36 +27,37 @@ variable "functions" {
   description = <<-EOT
     Every function, by the name that FUNCTION_TARGET takes. `public` ones are reached through the ingress; the others
     from inside the cluster only. `reaches` names what its NetworkPolicy lets it reach, of `destinations`; `secrets` what
-    is mounted in it, of `secrets`. `calls_kubernetes` gives it a token of its ServiceAccount.
+    is mounted in it, of `secrets`. `jobs` is what it may do with jobs (a role in infra/workflows: "runner" starts them,
+    "queue" looks at them); without, it has no token of Kubernetes.
   EOT
   type = map(object({
-    image            = optional(string, "functions")
-    public           = optional(bool, true)
-    reaches          = set(string)
-    secrets          = optional(set(string), ["events", "store", "database"])
-    calls_kubernetes = optional(bool, false)
-    min_scale        = optional(number, 0)
-    max_scale        = optional(number, 10)
-    concurrency      = optional(number, 32) # requests at once in one instance; it has 32 threads
-    seconds          = optional(number, 120)
-    cpu              = optional(string, "50m")
-    memory           = optional(string, "512Mi")
+    image       = optional(string, "functions")
+    public      = optional(bool, true)
+    reaches     = set(string)
+    secrets     = optional(set(string), ["events", "store", "database"])
+    jobs        = optional(string, "")
+    min_scale   = optional(number, 0)
+    max_scale   = optional(number, 10)
+    concurrency = optional(number, 32) # requests at once in one instance; it has 32 threads
+    seconds     = optional(number, 120)
+    cpu         = optional(string, "50m")
+    memory      = optional(string, "512Mi")
   }))
   nullable = false
 
   default = {
     register_dataset = { reaches = ["broker", "database", "store", "issuer"] }
-    register_model   = { reaches = ["broker", "database", "store", "issuer"] }
-    query_status     = { reaches = ["database", "issuer"], secrets = ["database"], concurrency = 100 }
+    register_model   = { reaches = ["broker", "database", "store", "issuer", "registry"] }
+    query_status     = { reaches = ["database", "issuer", "kubernetes"], secrets = ["database"], jobs = "queue", concurrency = 100 }
     fetch_asset      = { reaches = ["broker", "database", "store", "issuer"] }
     translate        = { reaches = ["broker", "database", "store", "issuer"] }
     govern           = { reaches = ["broker", "database", "store", "issuer"] }
     catalogue        = { reaches = ["database", "issuer"], secrets = ["database"] }
-    mlaas            = { reaches = ["broker", "database", "store", "issuer", "ledger"], seconds = 600 }
+    mlaas            = { reaches = ["broker", "database", "store", "issuer", "ledger", "registry"], seconds = 600 }
     prove            = { reaches = ["database", "issuer", "ledger"], secrets = ["database"], image = "ledger" }
     complete_job     = { reaches = ["broker", "database", "store"], public = false }
     run_job = {
-      reaches = ["broker", "database", "store", "kubernetes"], public = false, calls_kubernetes = true, max_scale = 4
+      reaches = ["broker", "database", "store", "kubernetes"], public = false, jobs = "runner", max_scale = 4
     }
     # One signer: it holds a lease, so a second instance would only wait for it. Events wake it, all at once.
     anchor = {
@@ -65,7 +66,7 @@ variable "functions" {
     }
     # One round at a time, whoever asks for it.
     sweep = {
-      reaches   = ["broker", "database", "store", "kubernetes"], public = false, calls_kubernetes = true
+      reaches   = ["broker", "database", "store", "kubernetes"], public = false, jobs = "runner"
       max_scale = 1, concurrency = 1, seconds = 600
     }
   }
@@ -83,6 +84,10 @@ variable "functions" {
       for f in values(var.functions) : length(setsubtract(f.secrets, ["events", "store", "database", "ledger"])) == 0
     ])
     error_message = "A function's secrets are of \"events\", \"store\", \"database\" and \"ledger\"."
+  }
+  validation {
+    condition     = alltrue([for f in values(var.functions) : contains(["", "runner", "queue"], f.jobs)])
+    error_message = "What a function may do with jobs is \"runner\", \"queue\" or nothing."
   }
   validation {
     condition     = alltrue([for name, f in var.functions : name == "anchor" || !contains(f.secrets, "ledger")])

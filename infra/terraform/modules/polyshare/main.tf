@@ -45,6 +45,7 @@ locals {
       ledger     = local.ledger
     },
     var.issuer.jwks == null ? { issuer = local.external } : {},
+    var.network.registry == null ? {} : { registry = { namespace = null, labels = {}, cidr = var.network.registry.cidr, ports = [var.network.registry.port] } },
     var.network.keys == null ? {} : { keys = { namespace = null, labels = {}, cidr = var.network.keys.cidr, ports = [var.network.keys.port] } },
   )
 
@@ -168,7 +169,7 @@ module "workflows" {
 
   namespace    = var.namespaces.jobs
   parameters   = merge({ image = var.images.functions }, var.jobs.parameters)
-  starters     = { namespace = var.namespaces.functions, names = module.functions.service_accounts }
+  functions    = { namespace = var.namespaces.functions, rights = module.functions.rights }
   destinations = local.step_destinations
   quota        = { hard = var.jobs.quota }
 

@@ -132,13 +132,14 @@ variable "network" {
   description = <<-EOT
     How NetworkPolicies know the cluster: namespaces of Knative Serving and its ingress (`callers`), the API server's
     addresses as pods' packets have them behind the Service, the namespace of the ingress by which the store is reached,
-    and the addresses of the KMS that keeps the ledger's key, where one does.
+    the addresses of the KMS that keeps the ledger's key, where one does, and of the registry that images' tags are asked of.
   EOT
   type = object({
     callers   = optional(set(string), ["knative-serving", "kourier-system"])
     api       = object({ cidr = string, port = optional(number, 6443) })
     store_via = optional(set(string), [])
     keys      = optional(object({ cidr = string, port = optional(number, 443) }))
+    registry  = optional(object({ cidr = string, port = optional(number, 443) }), { cidr = "0.0.0.0/0" })
   })
   nullable = false
 

@@ -32,15 +32,6 @@ locals {
   }
 
   own = {
-    "starters" = {
-      apiVersion = "rbac.authorization.k8s.io/v1"
-      kind       = "RoleBinding"
-      metadata   = { name = "polyshare-starters", namespace = var.namespace, labels = local.labels }
-      roleRef    = { apiGroup = "rbac.authorization.k8s.io", kind = "Role", name = "polyshare-runner" }
-      subjects = [
-        for name in var.starters.names : { kind = "ServiceAccount", name = name, namespace = var.starters.namespace }
-      ]
-    }
     "policy/default" = {
       apiVersion = "networking.k8s.io/v1"
       kind       = "NetworkPolicy"
@@ -86,7 +77,17 @@ locals {
     }
   }
 
-  manifests = merge(local.given, local.own)
+  rights = {
+    for role, names in var.functions.rights : "rights/${role}" => {
+      apiVersion = "rbac.authorization.k8s.io/v1"
+      kind       = "RoleBinding"
+      metadata   = { name = "polyshare-functions-${role}", namespace = var.namespace, labels = local.labels }
+      roleRef    = { apiGroup = "rbac.authorization.k8s.io", kind = "Role", name = "polyshare-${role}" }
+      subjects   = [for name in names : { kind = "ServiceAccount", name = name, namespace = var.functions.namespace }]
+    }
+  }
+
+  manifests = merge(local.given, local.own, local.rights)
 }
 
 resource "kubectl_manifest" "this" {

@@ -21,9 +21,9 @@ variable "parameters" {
   }
 }
 
-variable "starters" {
-  description = "ServiceAccounts of the functions that start jobs, and their namespace."
-  type        = object({ namespace = string, names = set(string) })
+variable "functions" {
+  description = "Namespace of the functions, and the ServiceAccounts of those that have a role polyshare-<name> of infra/workflows, by its name."
+  type        = object({ namespace = string, rights = map(set(string)) })
   nullable    = false
 }
 

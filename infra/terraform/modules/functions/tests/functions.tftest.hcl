@@ -142,8 +142,12 @@ run "every_container_is_confined" {
     error_message = "A container may do more than it needs."
   }
   assert {
-    condition     = [for name in keys(output.services) : name if output.manifests["account/${name}"].automountServiceAccountToken] == ["run_job", "sweep"]
-    error_message = "Others than run_job and sweep have a token of Kubernetes."
+    condition     = [for name in keys(output.services) : name if output.manifests["account/${name}"].automountServiceAccountToken] == ["query_status", "run_job", "sweep"]
+    error_message = "Others than those that have to do with jobs have a token of Kubernetes."
+  }
+  assert {
+    condition     = output.rights == { runner = ["run-job", "sweep"], queue = ["query-status"] }
+    error_message = "Others than run_job and sweep start jobs."
   }
 }
 
@@ -152,9 +156,9 @@ run "a_function_reaches_only_what_it_needs" {
 
   assert {
     condition = toset(flatten([for e in output.manifests["policy/query_status"].spec.egress : [for p in e.ports : p.port]])) == toset([
-      53, 5432
+      53, 5432, 6443
     ])
-    error_message = "query_status reaches more than DNS and the database."
+    error_message = "query_status reaches more than DNS, the database and the API server."
   }
   assert {
     condition = toset([

@@ -4,7 +4,7 @@ variables {
   namespace    = "polyshare-jobs"
   templates    = "tests/templates"
   parameters   = { image = "registry.example.org/functions@sha256:1111111111111111111111111111111111111111111111111111111111111111", gpus = "1" }
-  starters     = { namespace = "polyshare", names = ["run-job", "sweep"] }
+  functions    = { namespace = "polyshare", rights = { runner = ["run-job", "sweep"], queue = ["query-status"] } }
   destinations = { dns = { namespace = "kube-system", ports = [53] }, store = { cidr = "0.0.0.0/0", ports = [443] } }
 }
 
@@ -35,7 +35,7 @@ run "the_functions_that_start_jobs_may_and_runs_reach_nothing" {
   command = plan
 
   assert {
-    condition     = toset([for s in output.manifests["starters"].subjects : "${s.namespace}/${s.name}"]) == toset(["polyshare/run-job", "polyshare/sweep"])
+    condition     = toset([for s in output.manifests["rights/runner"].subjects : "${s.namespace}/${s.name}"]) == toset(["polyshare/run-job", "polyshare/sweep"])
     error_message = "Others than run_job and sweep start jobs."
   }
   assert {
