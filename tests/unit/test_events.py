@@ -67,6 +67,13 @@ def test_an_event_without_a_good_signature_is_refused(http: HttpWorld, signature
     assert post(http, "run_job", replace(EVENT, signature=signature)).problem == "unauthenticated"
 
 
+@pytest.mark.parametrize("data", ['{"a": 1152921504606846976}', '{"a": "\\ud800"}', '{"a": ' * 800 + "1" + "}" * 800])
+def test_an_event_with_data_that_nobody_could_have_signed_is_refused(http: HttpWorld, data: str) -> None:
+    headers, _ = delivered(json.loads(EVENT.sign(EVENT_TOKEN).structured()[1]))
+    reply = http.call("run_job", "POST", "/", data.encode(), caller=None, headers=headers)
+    assert reply.status in (400, 401), reply
+
+
 def test_a_clusters_timer_is_a_tick_for_sweep_alone_and_on_a_cluster_alone(http: HttpWorld) -> None:
     ping = Event("dev.knative.sources.ping", "1", source="/apis/v1/namespaces/polyshare/pingsources/sweep")
     assert post(http, "sweep", ping).status == 204
