@@ -31,6 +31,9 @@ bench: setup .make/bench  ## the speed goals, as ratios against named peers in t
 test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (half an hour)
 	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation.py tests/contract/test_translation_hostile.py
 
+test-terraform:  ## the Terraform modules and examples: format, validity, tests, lint, READMEs
+	infra/terraform/test.sh
+
 test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over faulty fakes
 	$(BIN)/python -m tests.simulation --histories 10000
 
@@ -54,6 +57,10 @@ images: setup  ## the images of functions and ledger, each built twice: the dige
 	@for image in functions ledger; do \
 	  first=$$(infra/images/build.sh $$image) && again=$$(infra/images/build.sh $$image) || exit 1; \
 	  test "$$first" = "$$again" || { echo "$$image is not the same twice: $$first, $$again"; exit 1; }; echo "$$image $$again"; done
+
+routes: setup-dev  ## derive the triggers of the event broker from the routing table
+	$(BIN)/python -c 'import json; from polyshare.events import ROUTES; print(json.dumps(ROUTES, indent=2))' \
+	  > infra/terraform/modules/eventing/routes.json
 
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	for extra in embedded dev bench; do $(LOCK) --extra $$extra -o requirements/$$extra.txt || exit 1; done
@@ -97,4 +104,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-cluster
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-cluster routes test-terraform

@@ -79,7 +79,6 @@ def close() -> None:
 def build(settings: Settings) -> Ports:
     """Raises Misconfigured."""
     from polyshare.catalogue import Catalogue
-    from polyshare.events import HttpBus
     from polyshare.telemetry import find
 
     relay, telemetry = Relay(), find(os.environ)
@@ -94,7 +93,7 @@ def build(settings: Settings) -> Ports:
         settings=settings,
         authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
         catalogue=catalogue,
-        bus=HttpBus(settings.functions_url, lambda: read_secret(settings.event_token_file, "event_token_file")),
+        bus=_bus(settings),
         store=cache(lambda: _store(settings)),
         runner=cache(lambda: _runner(settings)),
         ledger=cache(lambda: _ledger(settings)),
@@ -174,6 +173,15 @@ class Relay:
             self._pausing = self._due = False
             self._sent = time.monotonic()
             return due
+
+
+def _bus(settings: Settings) -> Bus:
+    from polyshare.events import BrokerBus, HttpBus
+
+    def token() -> str:
+        return read_secret(settings.event_token_file, "event_token_file")
+
+    return BrokerBus(settings.broker_url, token) if settings.broker_url else HttpBus(settings.functions_url, token)
 
 
 def _store(settings: Settings) -> Store:

@@ -5,7 +5,7 @@
 | Store | store.MemoryStore | store.S3Store |
 | Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
 | Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner, jobs.argo.ArgoRunner |
-| Bus | events.MemoryBus | events.HttpBus |
+| Bus | events.MemoryBus | events.HttpBus, events.BrokerBus |
 | Catalogue | catalogue.Catalogue on SQLite in memory | on a file, or PostgreSQL |
 | Clock, Random | tests.simulation | SystemClock, SystemRandom |
 | Telemetry | Silent | telemetry.OpenTelemetry |

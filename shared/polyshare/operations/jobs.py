@@ -35,6 +35,7 @@ from polyshare.operations.access import Asset
 from polyshare.operations.register import acknowledge, files_document, freeze, manifest_of, write_files
 from polyshare.operations.uploads import Stored, Wanted, collect, key_of, parts_key, sign_parts
 from polyshare.ports import Bucket, Result
+from polyshare.urls import function_url
 
 _log = logging.getLogger("polyshare")
 ATTEMPTS = 3  # of the platform; a training that fails by its own fault is not tried again
@@ -93,7 +94,7 @@ def start(ports: Ports, job: str, *, lost: int | None = None) -> bool:
             id=job,
             attempt=row.attempt + 1,
             action=row.action,
-            endpoint=ports.settings.functions_url.format(function="complete_job"),
+            endpoint=function_url(ports.settings.functions_url, "complete_job"),
             token=token,
             deadline=deadline,
             requires={"environment": environment} if environment else {},

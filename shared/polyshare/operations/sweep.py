@@ -25,6 +25,7 @@ from polyshare.ports import Silent
 
 _SETTLED = 5.0  # seconds after which a step that normally takes milliseconds is taken for lost
 _SILENT = 60.0  # seconds without a word after which a running job's runner is asked
+_DEAD_SECONDS = 60.0  # until what a broker gave up is sent again
 _REMEMBERED = 30 * 86_400.0  # seconds that events and idempotency keys are kept
 _WAITING = (
     ("polyshare.writes", writes, ("pending", "sent")),
@@ -73,6 +74,15 @@ def _measure(ports: Ports) -> None:
             found = {row[0]: row[1] for row in connection.execute(counted)}
             for state in states:
                 ports.telemetry.measure(name, found.get(state, 0), state=state)
+
+
+def send_again(ports: Ports, event: events.Event) -> None:
+    """Take a dead letter of a broker: it is sent again later, until its taker has it or refuses it for good."""
+    if event.refused in events.FOR_GOOD:
+        _log.warning("sweep: %s of %s was refused for good (%d)", event.type, event.subject, event.refused)
+        return
+    with ports.catalogue.transaction() as connection:
+        outbox.put_back(connection, event, due=ports.clock.now() + _DEAD_SECONDS)
 
 
 def _deliver(ports: Ports) -> None:
