@@ -86,6 +86,8 @@ def _tune_sqlite(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         cursor.execute(f"PRAGMA {pragma}")
+    # Pages (16 MB) until the log is copied into the database: a registration writes 40, many of them again and again.
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")
     cursor.close()
 
 
