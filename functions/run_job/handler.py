@@ -3,7 +3,7 @@
 from polyshare.bootstrap import Ports
 from polyshare.events import Event
 from polyshare.http import Function
-from polyshare.operations.jobs import start_ready
+from polyshare.operations.attempts import start_ready
 
 
 def ready(ports: Ports, event: Event) -> None:

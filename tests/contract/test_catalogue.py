@@ -23,8 +23,8 @@ from polyshare.manifest import Manifest
 from polyshare.operations import inbox, journal, rebuild
 from polyshare.operations.access import readable
 from polyshare.operations.anchor import anchor
+from polyshare.operations.attempts import start
 from polyshare.operations.govern import audit_log
-from polyshare.operations.jobs import start
 from polyshare.operations.lineage import listing
 from polyshare.operations.register import freeze
 from polyshare.operations.status import status

@@ -17,9 +17,10 @@ from polyshare.catalogue.tables import assets, files, idempotency, inbox, inbox_
 from polyshare.errors import PolyshareError
 from polyshare.jobs.job import RunState
 from polyshare.operations import inbox as drops
+from polyshare.operations.attempts import ATTEMPTS, start
 from polyshare.operations.govern import finish_erasing
-from polyshare.operations.jobs import ATTEMPTS, fail, finish, start
 from polyshare.operations.register import acknowledge
+from polyshare.operations.results import fail, finish
 from polyshare.operations.uploads import drop
 from polyshare.ports import Silent
 
