@@ -40,6 +40,7 @@ class File(Request, omit_defaults=True):
     size: Annotated[int, Meta(ge=0)]
     digest: Digest
     parts: list[Hex32] = []
+    data: bytes | None = None  # base64: the bytes of a small file, which then needs no upload
 
 
 class Registration(Request):

@@ -12,6 +12,7 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from polyshare.auth import Authenticator
+from polyshare.errors import Misconfigured
 from polyshare.ports import Bus, Clock, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
 from polyshare.settings import Settings, read_secret
 
@@ -78,7 +79,6 @@ def close() -> None:
 def build(settings: Settings) -> Ports:
     """Raises Misconfigured."""
     from polyshare.catalogue import Catalogue
-    from polyshare.events import HttpBus
     from polyshare.telemetry import find
 
     relay, telemetry = Relay(), find(os.environ)
@@ -93,7 +93,7 @@ def build(settings: Settings) -> Ports:
         settings=settings,
         authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
         catalogue=catalogue,
-        bus=HttpBus(settings.functions_url, lambda: read_secret(settings.event_token_file, "event_token_file")),
+        bus=_bus(settings),
         store=cache(lambda: _store(settings)),
         runner=cache(lambda: _runner(settings)),
         ledger=cache(lambda: _ledger(settings)),
@@ -175,6 +175,15 @@ class Relay:
             return due
 
 
+def _bus(settings: Settings) -> Bus:
+    from polyshare.events import BrokerBus, HttpBus
+
+    def token() -> str:
+        return read_secret(settings.event_token_file, "event_token_file")
+
+    return BrokerBus(settings.broker_url, token) if settings.broker_url else HttpBus(settings.functions_url, token)
+
+
 def _store(settings: Settings) -> Store:
     from polyshare.ports import Bucket
     from polyshare.store.s3 import S3Store
@@ -194,11 +203,19 @@ def _store(settings: Settings) -> Store:
 
 
 def _runner(settings: Settings) -> Runner:
-    from pathlib import Path
+    if settings.runner == "argo":
+        from polyshare.jobs.argo import ArgoRunner
+        from polyshare.jobs.kubernetes import Access, Api
 
-    from polyshare.jobs.local import LocalRunner
+        named = (settings.runner_api, settings.runner_token_file, settings.runner_ca_file, settings.runner_namespace)
+        return ArgoRunner(Api(Access.of(*named)))
+    if settings.runner == "local":
+        from pathlib import Path
 
-    return LocalRunner(Path(settings.runner_spool))
+        from polyshare.jobs.local import LocalRunner
+
+        return LocalRunner(Path(settings.runner_spool))
+    raise Misconfigured(f"POLYSHARE_RUNNER is {settings.runner!r}: set it to local or argo")
 
 
 def _ledger(settings: Settings) -> Ledger:

@@ -121,9 +121,10 @@ class Function:
         on_event: Callable[[Ports, events.Event], None] | None = None,
         *,
         basic: bool = False,  # whether the token may come as the password of HTTP Basic
+        timed: bool = False,  # whether a cluster's timer and event sources, which can't sign, may have it do its rounds
         needs: Sequence[str] = (),  # settings that name files without which it can't serve
     ) -> None:
-        self.name, self.routes, self.on_event, self.basic = name, routes, on_event, basic
+        self.name, self.routes, self.on_event, self.basic, self.timed = name, routes, on_event, basic, timed
         self._patterns = [(route, _pattern(route.path)) for route in routes]
         takes_events = on_event is not None or any(route.auth == "platform" for route in routes)
         self._readiness = Readiness([*(["event_token_file"] if takes_events else []), *needs])
@@ -203,7 +204,10 @@ class Function:
         else:
             if self.basic:
                 authorization = bearer_of_basic(authorization)
-            caller = await in_thread(lambda: world.authenticator.caller(authorization, world.clock.now()))
+            now = world.clock.now()
+            caller = world.authenticator.known(authorization, now) or await in_thread(
+                lambda: world.authenticator.caller(authorization, now)
+            )
             if route.auth == "user" and not caller.subject:
                 raise Unauthenticated("this needs a token: polyshare login")
         call = Call(
@@ -237,8 +241,7 @@ class Function:
         """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
         body = await _read_body(request)
         world = _ports_of(request)
-        _check_platform(world, headers.get("authorization"))
-        event = events.parse(headers, body)
+        event = self._checked(world, headers, body)
         assert self.on_event is not None
         asked.event(event)
         with tracing.within(asked.trace):
@@ -250,6 +253,22 @@ class Function:
                 raise Invalid(error.message) from error
             world.wake()
         return Response(status_code=204)
+
+    def _checked(self, world: Ports, headers: Mapping[str, str], body: bytes) -> events.Event:
+        """The event of a sender that has the event token, which its header or its signature shows.
+
+        On a cluster a `timed` function takes any other for a mere tick, whatever it says: it has one instance, which
+        is not public and does one round at a time.
+        """
+        if "authorization" in headers:
+            _check_platform(world, headers["authorization"])
+            return events.parse(headers, body)
+        event = events.parse(headers, body)
+        if event.is_signed(read_secret(world.settings.event_token_file, "event_token_file")):
+            return event
+        if self.timed and world.settings.broker_url:
+            return events.Event(events.SWEEP_DUE, event.id)
+        raise Unauthenticated("events come from the platform itself, with its event token or signed by it")
 
 
 async def _content(status: int, content: Content, *, head: bool) -> Response:
@@ -286,11 +305,9 @@ def upload_urls(call: Call) -> Answer:
 
 def confirm_upload(call: Call) -> Answer:
     """Register what was uploaded; again is the same."""
-    from polyshare.operations.register import confirm, uploading
+    from polyshare.operations.register import confirm
 
-    with call.ports.catalogue.reading() as connection:
-        asset = uploading(connection, call.caller, call.path["id"])
-    return Answer(201, confirm(call.ports, asset.id))
+    return Answer(201, confirm(call.ports, call.path["id"], call.caller))
 
 
 def problem(error: PolyshareError, headers: Mapping[str, str] | None = None) -> Response:

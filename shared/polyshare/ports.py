@@ -4,8 +4,8 @@
 | --- | --- | --- |
 | Store | store.MemoryStore | store.S3Store |
 | Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
-| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner |
-| Bus | events.MemoryBus | events.HttpBus |
+| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner, jobs.argo.ArgoRunner |
+| Bus | events.MemoryBus | events.HttpBus, events.BrokerBus |
 | Catalogue | catalogue.Catalogue on SQLite in memory | on a file, or PostgreSQL |
 | Clock, Random | tests.simulation | SystemClock, SystemRandom |
 | Telemetry | Silent | telemetry.OpenTelemetry |
@@ -221,7 +221,8 @@ class Revocation:
 class SignedTransaction:
     hash: bytes
     raw: bytes = field(repr=False)
-    nonce: int = 0
+    nonce: int
+    sender: bytes  # 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,6 +259,10 @@ class Ledger(Protocol):
 
     def trust_root(self) -> TrustRoot: ...
 
+    def writer(self) -> bytes:
+        """The account that signs (20 bytes)."""
+        ...
+
     def sign(
         self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation], nonce: int
     ) -> SignedTransaction:
@@ -269,11 +274,14 @@ class Ledger(Protocol):
         ...
 
     def receipt(self, transaction: bytes, *, wait: float = 0) -> Receipt | None:
-        """The receipt once it is final, or None after `wait` seconds."""
+        """The receipt once it is final, or None after `wait` seconds.
+
+        None too where the registry refused the transaction whole, since its sender was no writer then.
+        """
         ...
 
-    def next_nonce(self) -> int:
-        """The writer's next nonce by the mined state."""
+    def next_nonce(self, sender: bytes | None = None) -> int:
+        """An account's next nonce by the mined state; by default the writer's."""
         ...
 
     def capacity(self) -> int:

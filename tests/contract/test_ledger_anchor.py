@@ -17,24 +17,35 @@ from polyshare.assets import Kind
 from polyshare.catalogue import Catalogue
 from polyshare.catalogue.tables import assets as asset_rows
 from polyshare.catalogue.tables import stages, transactions, writes
-from polyshare.errors import Unavailable
+from polyshare.errors import Misconfigured, Unavailable
+from polyshare.ledger.chain import ChainLedger
+from polyshare.ledger.deploy import deploy, send
 from polyshare.ledger.fake import FakeLedger
+from polyshare.ledger.keys import make_key
 from polyshare.ledger.read import read_registry
 from polyshare.ledger.record import result_digest
+from polyshare.ledger.rights import allowing
+from polyshare.ledger.rpc import Nodes
 from polyshare.operations.anchor import anchor
 from polyshare.ports import Ledger, Register
-from tests.contract.ledger_world import Assets, Chain, Hand, chain, ports_for, states, told
+from tests.contract.ledger_world import CHAINS, Assets, Deployed, Hand, chain, ports_for, qbft, states, told
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def on_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with chain(tmp_path_factory.mktemp("chain")) as started:
         yield started
 
 
-@pytest.fixture(params=["fake", "chain"])
+@pytest.fixture(scope="module")
+def on_qbft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with qbft(tmp_path_factory.mktemp("qbft")) as deployed:
+        yield deployed
+
+
+@pytest.fixture(params=["fake", *CHAINS])
 def ledger(request: pytest.FixtureRequest) -> Ledger:
-    return FakeLedger() if request.param == "fake" else request.getfixturevalue("running").ledger()
+    return FakeLedger() if request.param == "fake" else request.getfixturevalue(f"on_{request.param}").ledger()
 
 
 @pytest.fixture
@@ -106,7 +117,8 @@ class Family:
         }
         with catalogue.reading() as connection:
             rows = connection.execute(sa.select(asset_rows)).all()
-            mined = list(connection.scalars(sa.select(transactions.c.nonce).where(transactions.c.state == "mined")))
+            used = sa.select(transactions.c.sender, transactions.c.nonce).where(transactions.c.state == "mined")
+            mined = [tuple(row) for row in connection.execute(used)]
             reasons = list(connection.scalars(sa.select(writes.c.reason).where(writes.c.state == "rejected")))
             details = list(connection.scalars(sa.select(stages.c.detail).where(stages.c.detail.is_not(None))))
         assert all(row.anchored is not None for row in rows)
@@ -263,7 +275,7 @@ def test_a_nonce_taken_by_another_transaction_does_not_lose_what_was_signed(
                 self.overtaken = True
                 other = ledger.sign([stranger], ledger.next_nonce())
                 ledger.send(other.raw)
-                assert ledger.receipt(other.hash, wait=10)
+                assert ledger.receipt(other.hash, wait=30)
             ledger.send(raw)
 
     assert anchor(ports_for(Overtaken(), catalogue, Hand())) == family.size
@@ -271,6 +283,65 @@ def test_a_nonce_taken_by_another_transaction_does_not_lose_what_was_signed(
     with catalogue.reading() as connection:
         lost = connection.scalars(sa.select(transactions.c.state).where(transactions.c.state == "lost")).all()
     assert len(lost) == 1
+
+
+@pytest.fixture(params=CHAINS)
+def deployed(request: pytest.FixtureRequest) -> Deployed:
+    found: Deployed = request.getfixturevalue(f"on_{request.param}")
+    return found
+
+
+def test_the_writers_key_is_rotated_with_transactions_of_the_old_one_under_way(
+    deployed: Deployed, catalogue: Catalogue, tmp_path: Path
+) -> None:
+    old, new = make_key(tmp_path / "old.key"), make_key(tmp_path / "new.key")
+    deploy(deployed.rpc, deployed.owner, [old.address, new.address], known=deployed.trust_root)
+    before, after = (ChainLedger(deployed.rpc, deployed.trust_root, key) for key in (old, new))
+    first = Family(before)
+    first.fill(catalogue)
+    fuse = Fuse(9)  # dies with transactions stored and not sent
+    with pytest.raises(Killed):
+        anchor(ports_for(MortalLedger(before, fuse), catalogue, Hand()))  # type: ignore[arg-type]
+    with catalogue.reading() as connection:
+        assert connection.scalars(sa.select(transactions.c.sender)).all() == [old.address]
+    clock = Hand()
+    clock.time += 60
+    assert anchor(ports_for(after, catalogue, clock)) == first.size
+    first.check(after, catalogue)
+    assert after.next_nonce() > 0
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_what_a_key_sent_that_is_no_writer_any_more_is_written_by_the_new_one(
+    deployed: Deployed, catalogue: Catalogue, tmp_path: Path, alone: bool
+) -> None:
+    old, new = make_key(tmp_path / "old.key"), make_key(tmp_path / "new.key")
+    deploy(deployed.rpc, deployed.owner, [old.address, new.address], known=deployed.trust_root)
+    before, after = (ChainLedger(deployed.rpc, deployed.trust_root, key) for key in (old, new))
+    assets = Assets(deployed.trust_root)
+    entries = [assets.record() for _ in range(1 if alone else 4)]
+    for entry in entries:
+        assets.want(entry)
+    assets.fill(catalogue)
+
+    class Forbidden:
+        """Between signing and sending."""
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(before, name)
+
+        def send(self, raw: bytes) -> None:
+            for step in allowing(deployed.rpc, root.registry, deployed.owner.address, [old.address], False):
+                send(deployed.rpc, deployed.owner, root.chain_id, step)
+            before.send(raw)
+
+    root = deployed.trust_root
+    with pytest.raises(Misconfigured, match="does not let"):
+        anchor(ports_for(Forbidden(), catalogue, Hand()))  # type: ignore[arg-type]
+    assert set(states(catalogue).values()) == {"pending"}
+    assert anchor(ports_for(after, catalogue, Hand())) == len(entries)
+    assert set(states(catalogue).values()) == {"done"}
+    assert all(after.asset(assets.address(entry)).code for entry in entries)
 
 
 # --- one at a time ----------------------------------------------------------------------------------------------------
@@ -421,9 +492,11 @@ def live_through(ledger: Ledger, catalogue: Catalogue, fuses: list[int]) -> bool
 
 
 def test_dying_at_any_call_loses_and_doubles_nothing(ledger: Ledger) -> None:
+    """At every call on the fake; elsewhere at some, and on a network, where a block takes a second, at fewer."""
+    step = 1 if isinstance(ledger, FakeLedger) else 23 if isinstance(ledger._rpc, Nodes) else 5  # type: ignore[attr-defined]
     length = 0
     while True:
-        length += 1 if isinstance(ledger, FakeLedger) else 5
+        length += step
         catalogue = Catalogue("sqlite://")
         family = Family(ledger)
         family.fill(catalogue)

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from polyshare.tracing import traceparent
 
-REVISION = "0003"  # of migrations/versions that ends in these tables
+REVISION = "0005"  # of migrations/versions that ends in these tables
 metadata = sa.MetaData()
 
 
@@ -124,6 +124,7 @@ uploads = sa.Table(
     sa.Column("reused", _Json, nullable=False),  # path → key of a blob that the caller may read
     sa.Column("expires", sa.Double, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("brought", _Json),  # path → base64 of files that came with the declaration, until they are in the store
     _part("uploads_open", "closed", "expires", where="NOT closed"),
 )
 
@@ -199,6 +200,7 @@ transactions = sa.Table(
     metadata,
     sa.Column("hash", sa.LargeBinary(32), primary_key=True),
     sa.Column("nonce", sa.BigInteger, nullable=False),
+    sa.Column("sender", sa.LargeBinary(20)),  # whose nonce it is; not noted by older releases
     sa.Column("raw", sa.LargeBinary, nullable=False),
     sa.Column("state", _word(8), nullable=False),  # signed | mined | failed | lost (its nonce went to another)
     sa.Column("fence", sa.BigInteger, nullable=False),

@@ -17,14 +17,16 @@ from polyshare.catalogue.tables import assets, files, idempotency, inbox, inbox_
 from polyshare.errors import PolyshareError
 from polyshare.jobs.job import RunState
 from polyshare.operations import inbox as drops
+from polyshare.operations.attempts import ATTEMPTS, start
 from polyshare.operations.govern import finish_erasing
-from polyshare.operations.jobs import ATTEMPTS, fail, finish, start
 from polyshare.operations.register import acknowledge
+from polyshare.operations.results import fail, finish
 from polyshare.operations.uploads import drop
 from polyshare.ports import Silent
 
 _SETTLED = 5.0  # seconds after which a step that normally takes milliseconds is taken for lost
 _SILENT = 60.0  # seconds without a word after which a running job's runner is asked
+_DEAD_SECONDS = 60.0  # until what a broker gave up is sent again
 _REMEMBERED = 30 * 86_400.0  # seconds that events and idempotency keys are kept
 _WAITING = (
     ("polyshare.writes", writes, ("pending", "sent")),
@@ -75,6 +77,15 @@ def _measure(ports: Ports) -> None:
                 ports.telemetry.measure(name, found.get(state, 0), state=state)
 
 
+def send_again(ports: Ports, event: events.Event) -> None:
+    """Take a dead letter of a broker: it is sent again later, until its taker has it or refuses it for good."""
+    if event.refused in events.FOR_GOOD:
+        _log.warning("sweep: %s of %s was refused for good (%d)", event.type, event.subject, event.refused)
+        return
+    with ports.catalogue.transaction() as connection:
+        outbox.put_back(connection, event, due=ports.clock.now() + _DEAD_SECONDS)
+
+
 def _deliver(ports: Ports) -> None:
     while outbox.deliver(ports):
         pass
@@ -115,7 +126,8 @@ def _recover_jobs(ports: Ports) -> None:
         if state is not None and state.state is RunState.GONE and row.heard > now - _SILENT:
             return  # it may be telling us right now
         if row.attempt >= ATTEMPTS:
-            fail(ports, row.id, f"the runner lost this job {row.attempt} times: see polyshare doctor")
+            said = f" ({state.detail})" if state is not None and state.detail else ""
+            fail(ports, row.id, f"the runner lost this job {row.attempt} times{said}: see polyshare doctor")
         else:
             start(ports, row.id, lost=row.attempt)
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import sqlalchemy as sa
-from alembic import op
 
-revision = "0003"
-down_revision = "0002"
+from polyshare.catalogue.migrations.online import add_column
+
+revision = "0005"
+down_revision = "0004"
 
 
 def upgrade() -> None:
     word = sa.String(64).with_variant(sa.String(64, collation="C"), "postgresql")
     for table in ("jobs", "outbox", "writes"):
-        known = {column["name"] for column in sa.inspect(op.get_bind()).get_columns(table)}
-        if "traceparent" not in known:
-            op.add_column(table, sa.Column("traceparent", word))
+        add_column(table, sa.Column("traceparent", word))
