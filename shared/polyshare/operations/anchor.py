@@ -25,7 +25,7 @@ from polyshare.ports import Receipt, Register, Result, Revocation, SignedTransac
 _LEASE, _LEASE_SECONDS = "anchor", 10.0
 _SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
 _PAGE = 500  # pending writes read at a time
-_BLOCKS = 4  # filled before the first is waited for: a network takes a second or more for each
+_BLOCKS = 8  # filled before the first is waited for: a network takes a second or more for each
 
 Entry = Register | Result | Revocation
 Write = sa.Row[Any]
