@@ -64,13 +64,23 @@ def down(data: str | None, as_json: bool) -> None:
 
 @click.command()
 @_data
+@click.option("--cluster", is_flag=True, help="Look at the platform on the cluster that KUBECONFIG names instead.")
+@click.option("--namespace", metavar="NAME", help="Of the functions there.  [default: polyshare]")
 @_json
-def doctor(data: str | None, as_json: bool) -> None:
+def doctor(data: str | None, cluster: bool, namespace: str | None, as_json: bool) -> None:
     """Say what is wrong with this machine or its stack, and how to mend it. Exit code 1 if something is."""
     from polyshare.stack.doctor import examine
     from polyshare.stack.layout import Layout
 
-    findings = examine(Layout.find(data))
+    if cluster:
+        from polyshare.stack.cluster import examine_cluster
+        from polyshare.stack.kube import Cluster
+
+        findings = examine_cluster(lambda: Cluster.of_kubeconfig(namespace or "polyshare"))
+    elif namespace is not None:
+        raise Invalid("--namespace goes with --cluster")
+    else:
+        findings = examine(Layout.find(data))
     well = all(finding.well for finding in findings)
     if as_json:
         click.echo(json.dumps({"well": well, "findings": [asdict(finding) for finding in findings]}, indent=2))

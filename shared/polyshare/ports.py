@@ -4,10 +4,11 @@
 | --- | --- | --- |
 | Store | store.MemoryStore | store.S3Store |
 | Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
-| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner |
-| Bus | events.MemoryBus | events.HttpBus |
+| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner, jobs.argo.ArgoRunner |
+| Bus | events.MemoryBus | events.HttpBus, events.BrokerBus |
 | Catalogue | catalogue.Catalogue on SQLite in memory | on a file, or PostgreSQL |
 | Clock, Random | tests.simulation | SystemClock, SystemRandom |
+| Telemetry | Silent | telemetry.OpenTelemetry |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from polyshare.events import Event
     from polyshare.jobs.job import Runner as Runner
+    from polyshare.tracing import Trace
 
 
 class Bucket(enum.StrEnum):
@@ -135,6 +137,53 @@ class Bus(Protocol):
     def publish(self, sent: Sequence[Event]) -> list[bool]:
         """For each event, whether every route took it (or refused it for good); if not, it is sent again later."""
         ...
+
+
+class Telemetry(Protocol):
+    """Where traces and metrics go. Attributes of OpenTelemetry's names are written with __ for a point."""
+
+    def begin(self, parent: Trace | None) -> Trace:
+        """A new span's trace, below another or the first of its own."""
+        ...
+
+    def span(
+        self,
+        name: str,
+        trace: Trace,
+        parent: Trace | None,
+        began: float,
+        ended: float,
+        *,
+        kind: str = "internal",
+        failed: bool = False,
+        **attributes: str | float,
+    ) -> None:
+        """Tell a span that is over; times in Unix seconds."""
+        ...
+
+    def measure(self, name: str, value: float, **attributes: str | float) -> None:
+        """Tell a value of one of `telemetry.METRICS`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Nobody listens."""
+
+    def begin(self, parent: Trace | None) -> Trace:
+        from polyshare.tracing import child_of
+
+        return child_of(parent)
+
+    def span(self, *_: object, **__: object) -> None:
+        pass
+
+    def measure(self, *_: object, **__: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
 
 
 # --- ledger -------------------------------------------------------------------------------------------------------

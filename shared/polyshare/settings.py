@@ -19,14 +19,15 @@ from polyshare.errors import Misconfigured
 class Settings:
     """What a function needs to know; see each field's comment."""
 
-    database: str  # SQLAlchemy URL: sqlite://…, or postgresql://… without its password (passfile= names its file)
+    database: str  # SQLAlchemy URL: sqlite://…, or postgresql://… without its password: ?password_file= names it
     s3_endpoint: str
     s3_access_key_file: str
     s3_secret_key_file: str
     functions_url: str  # template with {function}, reachable by the functions themselves and by jobs
-    event_token_file: str  # the shared secret that events between functions carry
+    event_token_file: str  # the shared secret with which events between functions are sent, or signed
     jwt_issuer: str
     jwks_file: str  # the issuer's public keys; "" asks the issuer's discovery document
+    broker_url: str = ""  # of a Knative broker that takes the events; "" posts them straight to the functions
     database_pool: int = 4  # connections to PostgreSQL of one instance of a function
     s3_region: str = "us-east-1"
     s3_public_endpoint: str = ""  # as clients reach it, where that is another address
@@ -37,14 +38,24 @@ class Settings:
     ledger_key_file: str = ""  # only in anchor
     ledger_kms_key: str = ""  # or there, instead of the file: the id or ARN of a key that AWS KMS keeps
     trust_root: Mapping[str, Any] = field(default_factory=dict)  # chain_id, registry, definitions
-    runner: str = "local"
+    runner: str = "local"  # local: a spool folder; argo: a cluster
     runner_spool: str = ""
+    runner_namespace: str = ""  # of the jobs; default: the function's own, where it runs in the cluster
+    runner_api: str = ""  # the cluster's API server; default: the one of the cluster it runs in, as are the next two
+    runner_token_file: str = ""  # of the service account polyshare-runner
+    runner_ca_file: str = ""
+    registries: str = ""  # image registries on private addresses, comma-separated; http://host:port for plain HTTP
     data: str = ""  # the embedded stack's data folder
     url_seconds: int = 300  # how long a presigned URL lives
     upload_seconds: int = 86_400  # how long an upload may take
     sweep_seconds: float = 2.0
     job_seconds: int = 3600
     most_upload_bytes: int = 5 * 1024**4
+
+    @property
+    def image_registries(self) -> str | None:
+        """Tags of images are resolved by registries where jobs run on a cluster; None: by this machine's engine."""
+        return self.registries if self.runner == "argo" else None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:

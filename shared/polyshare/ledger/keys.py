@@ -60,15 +60,19 @@ def find_signer(key_file: str | None, kms_key: str | None) -> Signer | None:
 
 
 def load_key(path: str | Path) -> Key:
-    """Read a key file (64 hexadecimal digits) that only its owner may read; raises Misconfigured."""
+    """Read a key file (64 hexadecimal digits) that only its owner may read; raises Misconfigured.
+
+    One that is not ours is a secret that the platform mounted, readable here because it is readable for all: what
+    protects it is that no other container has it.
+    """
     path = Path(path)
     try:
         with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
+            status = os.fstat(file.fileno())
             text = file.read(1024).strip()
     except OSError as error:
         raise Misconfigured(f"the ledger key {path} can't be read: {error.strerror}") from error
-    if mode & 0o077:
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
         raise Misconfigured(f"the ledger key {path} may be read by others: chmod 600 {path}")
     try:
         secret = bytes.fromhex(text.decode("ascii").removeprefix("0x"))

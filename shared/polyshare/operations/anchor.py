@@ -8,6 +8,7 @@ And where even the catalogue is lost, the contracts pass over what they have.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,11 +22,13 @@ from polyshare.catalogue.tables import assets, stages, transactions, writes
 from polyshare.errors import Unavailable
 from polyshare.ledger.gas import TRANSACTION, gas_of
 from polyshare.ports import Receipt, Register, Result, Revocation, SignedTransaction
+from polyshare.tracing import child_of, parse
 
 _LEASE, _LEASE_SECONDS = "anchor", 10.0
 _SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
 _PAGE = 500  # pending writes read at a time
 _BLOCKS = 8  # filled before the first is waited for: a network takes a second or more for each
+_log = logging.getLogger("polyshare")
 
 Entry = Register | Result | Revocation
 Write = sa.Row[Any]
@@ -46,6 +49,8 @@ def anchor(ports: Ports) -> int:
     """
     ended = 0
     while _has_work(ports):
+        if ports.ending():
+            raise Unavailable("this instance of anchor ends: another one goes on", retry_after=1)
         lease = acquire(ports, _LEASE, _LEASE_SECONDS)
         if lease is None:
             return ended
@@ -65,7 +70,7 @@ class _Anchoring:
 
     def run(self) -> int:
         ended = self._settle()
-        while batches := self._next_batches():
+        while not self._ports.ending() and (batches := self._next_batches()):
             self._store(batches)
             ended += self._settle()
             self._ports.gather()
@@ -100,6 +105,8 @@ class _Anchoring:
             if receipt is not None or used:
                 return receipt
             waited += _SLICE
+            if self._ports.ending():  # who takes the lease next sends the same bytes again
+                raise Unavailable("this instance of anchor ends: another one goes on", retry_after=1)
             if waited >= _PATIENCE:
                 raise Unavailable(
                     f"the ledger has not mined transaction 0x{transaction.hash.hex()} (nonce {transaction.nonce}) yet: "
@@ -130,14 +137,35 @@ class _Anchoring:
                     [{"a": write.asset} for write in done],
                 )
                 _add_stages(connection, self._ports, [(write.asset, stage, None) for write in done])
-                outbox.append_all(connection, event, subjects=[write.asset for write in done], ports=self._ports)
+                ids = [write.asset for write in done]  # one event tells of all: takers have less to do
+                outbox.append(
+                    connection,
+                    event,
+                    subject=ids[0],
+                    data={"assets": ids},
+                    trace=done[0].traceparent,
+                    ports=self._ports,
+                )
             for write in carried:
                 reason = receipt.rejected.get(bytes.fromhex(write.entry["id"]))
                 if reason is not None:
                     self._reject(connection, write, reason)
             _mark(connection, transaction, "mined")
         self._ports.wake()
+        self._tell(carried, transaction)
         return len(carried)
+
+    def _tell(self, carried: Sequence[Write], transaction: sa.Row[Any]) -> None:
+        """One batch serves many traces: each gets a span from when its record was wanted until it was final."""
+        telemetry, now = self._ports.telemetry, self._ports.clock.now()
+        telemetry.measure("polyshare.anchor.batch", len(carried))
+        for write in carried:
+            telemetry.measure("polyshare.anchor.latency", now - write.created, action=write.action)
+            parent = parse(write.traceparent)
+            if parent is not None:
+                named = {"polyshare__asset": write.asset, "polyshare__transaction": f"0x{transaction.hash.hex()}"}
+                telemetry.span(f"ledger {write.action}", child_of(parent), parent, write.created, now, **named)
+        _log.info("anchored", extra={"fields": {"records": len(carried), "transaction": f"0x{transaction.hash.hex()}"}})
 
     def _revert(self, transaction: sa.Row[Any]) -> int:
         """Set the culprit aside if it was alone; else each half is tried by itself (see `_next_batches`)."""

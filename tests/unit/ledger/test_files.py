@@ -36,6 +36,15 @@ def test_a_key_that_others_can_read_is_refused(tmp_path):
         load_key(path)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_key_that_a_platform_mounted_is_read_though_it_is_readable_for_all(tmp_path):
+    path = tmp_path / "writer.key"
+    made = make_key(path)
+    path.chmod(0o444)
+    os.chown(path, 65534, 65534)
+    assert load_key(path).address == made.address
+
+
 @pytest.mark.parametrize("text", ["", "hello", "00" * 32, "ff" * 32, "11" * 31])
 def test_what_is_no_key_is_refused_without_being_shown(tmp_path, text):
     path = tmp_path / "writer.key"
