@@ -41,7 +41,7 @@ test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 	$(BIN)/python -m tests.faults --rounds 100
 
 test-qbft: setup-dev .make/geth-quorum  ## the ledger's tests on a QBFT network of four validators (needs go and gcc, and 6 minutes to build it once)
-	$(BIN)/python -m tests.qbft.network $(BIN)/pytest tests/contract/test_ledger.py tests/contract/test_ledger_anchor.py tests/contract/test_ledger_deploy.py -k qbft
+	$(BIN)/python -m tests.qbft.network $(BIN)/pytest tests/contract/test_ledger*.py -k qbft
 	$(BIN)/pytest -s tests/qbft
 
 test-cluster: setup-dev  ## jobs on the cluster that KUBECONFIG names; says what is missing (tests/cluster/conftest.py)

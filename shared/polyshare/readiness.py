@@ -77,6 +77,6 @@ def _trust_root(ports: Ports) -> None:
 
 def _file(name: str, ports: Ports) -> None:
     if name == "ledger_key_file" and ports.settings.ledger_kms_key:
-        return  # which stands in for it
+        return  # a KMS keeps the key
     if not read_secret(getattr(ports.settings, name), name):
         raise Misconfigured(f"the file that POLYSHARE_{name.upper()} names is empty")

@@ -6,6 +6,7 @@ digest that it is given, as AWS does.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import Prehashed
 from moto.kms.utils import ECDSAPrivateKey
 from moto.server import ThreadedMotoServer
 
+from polyshare.cli import main
 from polyshare.errors import Misconfigured, Unavailable
 from polyshare.ledger.chain import ChainLedger
 from polyshare.ledger.deploy import deploy
@@ -102,11 +104,19 @@ def test_a_chain_takes_what_a_writer_in_kms_signs(running: Chain, monkeypatch: p
         assert ledger.asset(assets.address(entry)).code
 
 
-def test_a_registry_is_deployed_by_an_owner_in_kms(running: Chain) -> None:
-    owner = KmsSigner(make_kms_key())
-    root = deploy(running.rpc, owner, [owner.address])
-    assert root.registry != running.trust_root.registry
-    assert deploy(running.rpc, owner, [owner.address]) == root
+def test_a_registry_is_deployed_by_an_owner_in_kms(
+    running: Chain, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arn, out = make_kms_key(), tmp_path / "trust-root.json"
+    assert main(["ledger", "key", "--kms-key", arn]) == 0
+    address = capsys.readouterr().out.strip()
+    command = ["ledger", "deploy", "--rpc", running.rpc.url, "--kms-key", arn, "--writer", address, "--json"]
+    assert main([*command, "--out", str(out), "--yes"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert len(done["steps"]) == 10
+    assert main([*command, "--yes"]) == 0  # found by its key
+    assert json.loads(capsys.readouterr().out) == {**done, "steps": [], "out": None}
+    assert json.loads(out.read_text()) == done["trust_root"]
 
 
 @pytest.mark.parametrize(("spec", "usage"), [("ECC_NIST_P256", "SIGN_VERIFY"), ("RSA_2048", "SIGN_VERIFY")])
@@ -139,6 +149,6 @@ def test_a_kms_that_is_down_is_unavailable(monkeypatch: pytest.MonkeyPatch) -> N
     signer.sign(bytes(32))
 
 
-def test_no_signer_shows_more_than_its_account(tmp_path: Path) -> None:
+def test_no_signer_shows_more_than_its_account() -> None:
     signer = KmsSigner(make_kms_key())
     assert repr(signer).endswith(f"0x{signer.address.hex()})")

@@ -57,6 +57,11 @@ class Validator:
         return Key(self.secret).address
 
     @property
+    def permissioned(self) -> Path:
+        """The file that names whom it lets in, which GoQuorum reads at each connection."""
+        return self.folder / "permissioned-nodes.json"
+
+    @property
     def enode(self) -> str:
         from coincurve import PrivateKey
 
@@ -66,8 +71,8 @@ class Validator:
     def prepare(self, genesis: Path, peers: list[str]) -> None:
         (self.folder / "geth").mkdir(parents=True, mode=0o700)
         (self.folder / "geth" / "nodekey").write_text(self.secret.hex())
-        for name in ("static-nodes.json", "permissioned-nodes.json"):
-            (self.folder / name).write_text(json.dumps(peers))
+        (self.folder / "static-nodes.json").write_text(json.dumps(peers))
+        self.permissioned.write_text(json.dumps(peers))
         (self.folder / "config.toml").write_text(
             f'[Node.P2P]\nListenAddr = "127.0.0.1:{self.peer_port}"\nNoDiscovery = true\nMaxPeers = 25\n'
         )
@@ -151,8 +156,8 @@ class Network:
         made = Validator(self.folder / f"n{len(self.validators)}", secrets.token_bytes(32), rpc_port, peer_port)
         peers = [v.enode for v in (*self.validators, made)]
         made.prepare(self.genesis, peers)
-        for validator in self.validators:  # GoQuorum reads this file at each connection
-            (validator.folder / "permissioned-nodes.json").write_text(json.dumps(peers))
+        for validator in self.validators:
+            validator.permissioned.write_text(json.dumps(peers))
         self.validators.append(made)
         return made
 

@@ -48,9 +48,11 @@ def test_only_anchor_waits_for_the_ledgers_key(http: HttpWorld) -> None:
     set_(http, ledger_key_file="")
     assert ready(http, "anchor").body == b"waits for ledger_key_file"
     assert ready(http, "prove").status == 200
-    time.sleep(readiness.KNOWN_SECONDS + 0.1)
-    set_(http, ledger_kms_key="arn:aws:kms:eu-west-1:1:key/x")
-    assert ready(http, "anchor").status == 200
+
+
+def test_anchor_waits_for_no_file_where_a_kms_keeps_the_key(http: HttpWorld) -> None:
+    set_(http, ledger_key_file="", ledger_kms_key="alias/writer")
+    assert readiness.Readiness(["ledger_key_file"]).lacking(lambda: http.world.ports) == []
 
 
 def test_a_function_is_ready_again_when_it_is_mended(http: HttpWorld) -> None:

@@ -156,14 +156,14 @@ def show(out: Output, rpc: str | None, trust_root: Path | None) -> None:
         "records": state.count,
         "owner": "0x" + rights.owner.hex(),
         "pending_owner": offered,
-        "writers": ["0x" + writer.hex() for writer in rights.writers],
     }
+    writers = None if rights.writers is None else ["0x" + writer.hex() for writer in rights.writers]
 
     def say() -> None:
-        shown = {name.replace("_", " "): value for name, value in found.items() if name != "writers"}
-        fields([*shown.items(), *(("writer", writer) for writer in found["writers"] or ["none"])])  # type: ignore[attr-defined]
+        told = ["not known: this node does not search all blocks for them"] if writers is None else writers or ["none"]
+        fields([*((name.replace("_", " "), found[name]) for name in found), *(("writer", writer) for writer in told)])
 
-    out.answer(found, say)
+    out.answer({**found, "writers": writers}, say)
 
 
 def _allowing(name: str, allowed: bool, text: str) -> None:

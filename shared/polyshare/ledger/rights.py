@@ -9,7 +9,7 @@ from polyshare.errors import Forbidden
 from polyshare.ledger.chain import is_writer
 from polyshare.ledger.deploy import Step, allow, check_owner, owner_of, read_address, word
 from polyshare.ledger.read import selector
-from polyshare.ledger.rpc import Rpc, hexadecimal, octets
+from polyshare.ledger.rpc import NodeRefused, Rpc, hexadecimal, octets
 from polyshare.metadata import keccak256
 
 _WRITER_ALLOWED = hexadecimal(keccak256(b"WriterAllowed(address,bool)"))
@@ -17,20 +17,17 @@ _WRITER_ALLOWED = hexadecimal(keccak256(b"WriterAllowed(address,bool)"))
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """Accounts of 20 bytes. `writers` are those that the node has the events of."""
+    """Accounts of 20 bytes. `writers` is None where the node does not look through all blocks for them."""
 
     owner: bytes
     pending_owner: bytes | None
-    writers: tuple[bytes, ...]
+    writers: tuple[bytes, ...] | None
 
 
 def read_rights(rpc: Rpc, registry: bytes) -> Rights:
     """Owner, the one it is being transferred to, and writers, as of now."""
-    asked = {"address": hexadecimal(registry), "topics": [_WRITER_ALLOWED], "fromBlock": "0x0", "toBlock": "latest"}
-    named = {octets(log["topics"][1])[12:] for log in rpc.call("eth_getLogs", asked)}
     pending = pending_owner_of(rpc, registry)
-    writers = tuple(sorted(address for address in named if is_writer(rpc, registry, address)))
-    return Rights(owner_of(rpc, registry), pending if any(pending) else None, writers)
+    return Rights(owner_of(rpc, registry), pending if any(pending) else None, _writers(rpc, registry))
 
 
 def allowing(rpc: Rpc, registry: bytes, owner: bytes, writers: Sequence[bytes], allowed: bool) -> list[Step]:
@@ -62,6 +59,16 @@ def accepting(rpc: Rpc, registry: bytes, by: bytes) -> list[Step]:
             "transfer it first"
         )
     return [Step(f"make {hexadecimal(by)} the registry's owner", registry, selector("acceptOwnership()"))]
+
+
+def _writers(rpc: Rpc, registry: bytes) -> tuple[bytes, ...] | None:
+    asked = {"address": hexadecimal(registry), "topics": [_WRITER_ALLOWED], "fromBlock": "0x0", "toBlock": "latest"}
+    try:
+        logs = rpc.call("eth_getLogs", asked)
+    except NodeRefused:  # as Besu does beyond --rpc-max-logs-range
+        return None
+    named = {octets(log["topics"][1])[12:] for log in logs}
+    return tuple(sorted(address for address in named if is_writer(rpc, registry, address)))
 
 
 def pending_owner_of(rpc: Rpc, registry: bytes) -> bytes:

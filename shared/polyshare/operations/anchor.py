@@ -27,7 +27,7 @@ from polyshare.tracing import child_of, parse
 _LEASE, _LEASE_SECONDS = "anchor", 10.0
 _SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
 _PAGE = 500  # pending writes read at a time
-_BLOCKS = 4  # filled before the first is waited for: a network takes a second or more for each
+_BLOCKS = 8  # filled before the first is waited for: a network takes a second or more for each
 _log = logging.getLogger("polyshare")
 
 Entry = Register | Result | Revocation

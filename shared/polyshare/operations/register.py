@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -42,7 +43,7 @@ from polyshare.operations.uploads import (
     open_upload,
     sign_first,
     store_brought,
-    take_brought,
+    stored_by,
 )
 from polyshare.tracing import traceparent
 
@@ -139,10 +140,9 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
                 )
             absent = [entry.path for entry in declaration.manifest.entries if entry.path not in reused]
             if complete and declaration.brought.keys() >= set(absent):
-                stored = take_brought(
-                    connection, organisation, asset, declaration.manifest, reused, declaration.brought
-                )
-                row = _freeze(connection, ports, asset, stored, reused)
+                stored = stored_by(organisation, asset, declaration.manifest, reused)
+                begun = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+                row = _freeze(connection, ports, begun, stored, reused, declaration.brought)
     if row is not None:
         return registered(acknowledge(ports, row))
     return progress(ports, asset, absent if not declaration.reserved else None)
@@ -218,24 +218,28 @@ def freeze(
         assert row is not None
         if row.state != State.UPLOADING:
             return row
-        row = _freeze(connection, ports, asset, stored, reused)
+        row = _freeze(connection, ports, row, stored, reused)
         also(connection)
         return row
 
 
 def _freeze(
-    connection: sa.Connection, ports: Ports, asset: str, stored: Sequence[Stored], reused: Mapping[str, str]
+    connection: sa.Connection,
+    ports: Ports,
+    row: Asset,
+    stored: Sequence[Stored],
+    reused: Mapping[str, str],
+    brought: Mapping[str, bytes] = MappingProxyType({}),
 ) -> Asset:
-    mine = sa.select(assets).where(assets.c.id == asset)
-    row = connection.execute(mine).one()
+    mine = assets.c.id == row.id
     if row.name is not None:  # two registrations of one name at once: the second takes the next version
         lock(connection, f"name {row.organisation}/{row.name}")
-    _check_reused(connection, asset, reused)
+    _check_reused(connection, row.id, reused)
     values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
-    connection.execute(assets.update().where(assets.c.id == asset).values(**values))
-    write_files(connection, asset, "source" if row.request is not None else "content", stored)
-    close(connection, asset)
-    return connection.execute(mine).one()
+    connection.execute(assets.update().where(mine).values(**values))
+    write_files(connection, row.id, "source" if row.request is not None else "content", stored)
+    close(connection, row.id, {path: data for path, data in brought.items() if path not in reused})
+    return connection.execute(sa.select(assets).where(mine)).one()
 
 
 def acknowledge(ports: Ports, row: Asset) -> Asset:
@@ -277,7 +281,7 @@ def acknowledge(ports: Ports, row: Asset) -> Asset:
 
 def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> None:
     """Ask anchor to write an asset's record, after those it links to."""
-    after = [r.parent for r in connection.execute(sa.select(parents).where(parents.c.asset == row.id))]
+    after = [link.parent for link in _links(connection, row)]
     connection.execute(
         writes.insert().values(
             asset=row.id,
@@ -292,7 +296,6 @@ def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> N
 
 def registration_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
     """What the journal keeps of a registration: enough to rebuild its rows."""
-    linked = connection.execute(sa.select(parents).where(parents.c.asset == row.id).order_by(parents.c.position))
     held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
     has_job = row.request is not None
     action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id)) if has_job else None
@@ -315,7 +318,7 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
         "address": row.address,
         "request": row.request,
         "job": action,
-        "parents": [{"parent": r.parent, "role": r.role} for r in linked],
+        "parents": [{"parent": r.parent, "role": r.role} for r in _links(connection, row)],
         "files": files_document(held),
         # So that whoever did not hear of it and asks again, after the database was lost, gets this one.
         "asked": [{"subject": r.subject, "key": r.key, "request": r.request.hex(), "at": r.at} for r in asked],
@@ -400,7 +403,7 @@ def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manif
         commitment=commitment(salt, content_root),
         metadata_root=sealed.root,
         supersedes=bytes.fromhex(before.address[2:]) if before else None,
-        parents=_parent_addresses(connection, row.id),
+        parents=tuple(bytes.fromhex(link.address[2:]) for link in _links(connection, row)),
         environment=bytes.fromhex(request["environment"].rpartition(":")[2]) if request else None,
         opset=request["opset"] if request and row.kind == Kind.TRANSLATION else None,
     ).encode()
@@ -418,14 +421,12 @@ def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manif
     }
 
 
-def _parent_addresses(connection: sa.Connection, asset: str) -> tuple[bytes, ...]:
-    rows = connection.execute(
-        sa.select(assets.c.address)
-        .join(parents, parents.c.parent == assets.c.id)
-        .where(parents.c.asset == asset)
-        .order_by(parents.c.position)
-    )
-    return tuple(bytes.fromhex(row.address[2:]) for row in rows)
+def _links(connection: sa.Connection, row: Asset) -> Sequence[sa.Row[Any, Any, Any]]:
+    """What an asset was made from, in order: parent, role, address. A dataset was made from nothing."""
+    if row.kind == Kind.DATASET:
+        return []
+    linked = sa.select(parents.c.parent, parents.c.role, assets.c.address).join(assets, parents.c.parent == assets.c.id)
+    return connection.execute(linked.where(parents.c.asset == row.id).order_by(parents.c.position)).all()
 
 
 def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, str]) -> None:

@@ -14,6 +14,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -106,25 +107,12 @@ def sign_first(
     return signed
 
 
-def take_brought(
-    connection: sa.Connection,
-    organisation: str,
-    upload: str,
-    manifest: Manifest,
-    reused: Mapping[str, str],
-    brought: Mapping[str, bytes],
-) -> list[Stored]:
-    """Keep what came with the declaration until `store_brought` has put it in the store; all files of the upload."""
-    stored, kept = [], {}
-    for entry in manifest.entries:
-        key = reused.get(entry.path)
-        if key is None:
-            key = key_of(organisation, upload, entry.path, entry.size, entry.digest.sha256.hex())
-            kept[entry.path] = b64encode(brought[entry.path]).decode()
-        stored.append(Stored(entry, key))
-    if kept:
-        connection.execute(uploads.update().where(uploads.c.id == upload).values(brought=kept))
-    return stored
+def stored_by(organisation: str, upload: str, manifest: Manifest, reused: Mapping[str, str]) -> list[Stored]:
+    """Where the files of an upload are, or will be, each in one part or shared."""
+    return [
+        Stored(e, reused.get(e.path) or key_of(organisation, upload, e.path, e.size, e.digest.sha256.hex()))
+        for e in manifest.entries
+    ]
 
 
 def store_brought(ports: Ports, keys: Mapping[str, str], brought: Mapping[str, str]) -> None:
@@ -233,8 +221,11 @@ def parts_key(key: str) -> str:
     return f"{key}.parts"
 
 
-def close(connection: sa.Connection, upload: str) -> None:
-    connection.execute(uploads.update().where(uploads.c.id == upload).values(closed=True))
+def close(connection: sa.Connection, upload: str, brought: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Nothing more is uploaded. What came with the declaration is kept until `store_brought` has stored it."""
+    kept = {path: b64encode(data).decode() for path, data in brought.items()}
+    values = {"closed": True} | ({"brought": kept} if kept else {})
+    connection.execute(uploads.update().where(uploads.c.id == upload).values(values))
 
 
 def drop(ports: Ports, organisation: str, upload: str) -> None:
