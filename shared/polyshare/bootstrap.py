@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from polyshare.auth import Authenticator
 from polyshare.errors import Misconfigured
-from polyshare.ports import Bus, Clock, Ledger, Random, Store, SystemClock, SystemRandom
+from polyshare.ports import Bus, Clock, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
 from polyshare.settings import Settings, read_secret
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _GATHER_SECONDS = 0.25
+_ending = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -42,6 +43,9 @@ class Ports:
     holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
     wake: Callable[[], None] = lambda: None  # the relay, after a commit
     gather: Callable[[], None] = lambda: None  # wait for what else is about to be anchored, to take it together
+    telemetry: Telemetry = field(default_factory=Silent)
+    ending: Callable[[], bool] = lambda: False  # whether this process was told to end: begin nothing long
+    close: Callable[[], None] = lambda: None  # hand on what is left, once no operation runs any more
 
     def new_id(self) -> str:
         """A UUID of version 7 (RFC 9562): ordered by time, so that indexes stay compact."""
@@ -57,23 +61,48 @@ def ports() -> Ports:
     return build(Settings.read(os.environ))
 
 
+def begin_ending() -> None:
+    """Tell the operations of this process that it ends."""
+    _ending.set()
+
+
+def is_ending() -> bool:
+    return _ending.is_set()
+
+
+def close() -> None:
+    """Close the ports of this process, if it has any."""
+    if ports.cache_info().currsize:
+        ports().close()
+
+
 def build(settings: Settings) -> Ports:
     """Raises Misconfigured."""
     from polyshare.catalogue import Catalogue
-    from polyshare.events import HttpBus
+    from polyshare.telemetry import find
 
-    relay = Relay()
+    relay, telemetry = Relay(), find(os.environ)
+    catalogue = Catalogue(settings.database, pool=settings.database_pool)
+
+    def close() -> None:
+        relay.close()
+        telemetry.close()
+        catalogue.close()
+
     built = Ports(
         settings=settings,
         authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
-        catalogue=Catalogue(settings.database, pool=settings.database_pool),
-        bus=HttpBus(settings.functions_url, lambda: read_secret(settings.event_token_file, "event_token_file")),
+        catalogue=catalogue,
+        bus=_bus(settings),
         store=cache(lambda: _store(settings)),
         runner=cache(lambda: _runner(settings)),
         ledger=cache(lambda: _ledger(settings)),
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
         wake=relay.wake,
         gather=lambda: time.sleep(_GATHER_SECONDS),
+        telemetry=telemetry,
+        ending=is_ending,
+        close=close,
     )
     relay.ports = built
     return built
@@ -88,6 +117,7 @@ class Relay:
 
     _THREADS = 4
     _PACE = 0.25  # seconds
+    _LAST = 5.0  # seconds in which what is being sent at the end must be taken; sweep sends the rest
 
     def __init__(self) -> None:
         self.ports: Ports | None = None
@@ -95,41 +125,63 @@ class Relay:
         self._due = False
         self._pausing = False  # a thread waits for its time to send all there will be by then
         self._sent = 0.0
-        self._idle = self._threads = 0
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._closing = False
 
     def wake(self) -> None:
         with self._changed:
             self._due = True
             if self._pausing:
                 return
-            if not self._idle and self._threads < self._THREADS:
-                self._threads += 1
-                threading.Thread(target=self._run, name="relay", daemon=True).start()
+            if not self._idle and len(self._threads) < self._THREADS:
+                self._threads.append(threading.Thread(target=self._run, name="relay", daemon=True))
+                self._threads[-1].start()
             self._changed.notify()
+
+    def close(self) -> None:
+        """Send once more what is due, and end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        until = time.monotonic() + self._LAST
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         import logging
 
         from polyshare.catalogue.outbox import deliver
 
-        while True:
-            self._wait()
+        while self._wait():
             try:
-                while self.ports is not None and deliver(self.ports):
+                while self.ports is not None and deliver(self.ports) and not self._closing:
                     pass
             except Exception:  # the relay must outlive any one event; sweep sends it again
                 logging.getLogger("polyshare").exception("the relay could not deliver")
 
-    def _wait(self) -> None:
-        """Until there is something to send and it is time to."""
+    def _wait(self) -> bool:
+        """Until there is something to send and it is time to; False when there is not and never will be."""
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._due and not self._pausing)
+            self._changed.wait_for(lambda: self._closing or (self._due and not self._pausing))
             self._idle -= 1
-            self._pausing = True
-            self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
+            if not self._closing:
+                self._pausing = True
+                self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
+            due = self._due
             self._pausing = self._due = False
             self._sent = time.monotonic()
+            return due
+
+
+def _bus(settings: Settings) -> Bus:
+    from polyshare.events import BrokerBus, HttpBus
+
+    def token() -> str:
+        return read_secret(settings.event_token_file, "event_token_file")
+
+    return BrokerBus(settings.broker_url, token) if settings.broker_url else HttpBus(settings.functions_url, token)
 
 
 def _store(settings: Settings) -> Store:

@@ -172,3 +172,18 @@ def test_a_database_that_was_not_migrated_is_named(empty_database: MakeDatabase)
     with pytest.raises(Misconfigured, match="catalogue upgrade"), catalogue.reading() as connection:
         connection.execute(sa.select(tables.assets))
     catalogue.close()
+
+
+def test_a_password_is_read_from_its_file_for_each_connection(tmp_path: Path) -> None:
+    path = tmp_path / "password"
+    connected = engine.make_engine(f"postgresql://polyshare@db.invalid/polyshare?password_file={path}", pool=1)
+    assert "password_file" not in str(connected.url)
+    for password in ("first", "second"):
+        path.write_text(password + "\n")
+        given: dict[str, Any] = {}
+        for listener in connected.dialect.dispatch.do_connect:
+            listener(connected.dialect, None, (), given)
+        assert given == {"password": password}
+    path.unlink()
+    with pytest.raises(Misconfigured, match="POLYSHARE_DATABASE names"):
+        connected.connect()

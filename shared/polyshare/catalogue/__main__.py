@@ -18,7 +18,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument(
         "--database",
         default=os.environ.get("POLYSHARE_DATABASE"),
-        help="SQLAlchemy URL, without its password (PGPASSFILE names the file that has it); else POLYSHARE_DATABASE",
+        help="SQLAlchemy URL, without its password (?password_file= names its file); else POLYSHARE_DATABASE",
     )
     try:
         given = parser.parse_args(arguments)

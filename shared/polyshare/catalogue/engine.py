@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
+
+from polyshare.settings import read_secret
 
 _STATEMENT_SECONDS = 30
 _LOCK_SECONDS = 10  # to wait for another transaction
@@ -25,6 +28,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(
         url,
         connect_args={"check_same_thread": False, "timeout": 30},
+        hide_parameters=True,  # an error's text goes to the log, and they are salts and metadata
         poolclass=sa.pool.StaticPool if memory else sa.pool.QueuePool,
         **sizes,
     )
@@ -38,7 +42,12 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
 
     Statements are not prepared: they go through a pooler of transactions, and each is planned with its values, without
     which an index of some rows only can't be chosen.
+
+    libpq ignores a passfile that others may read, as every file of a secret mounted for a user who is not root is: so
+    `?password_file=` is ours, and read for each connection, so that a password can be changed while functions run.
     """
+    password_file = url.query.get("password_file")
+    url = url.difference_update_query(["password_file"])
     milliseconds = {
         "statement_timeout": statement_seconds * 1000,
         "lock_timeout": _LOCK_SECONDS * 1000,
@@ -60,9 +69,16 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         pool_timeout=_LOCK_SECONDS,
         pool_recycle=1800,
         pool_pre_ping=True,
+        hide_parameters=True,
     )
     sa.event.listen(engine, "begin", _begin_postgresql)
+    if password_file:
+        sa.event.listen(engine, "do_connect", partial(_give_password, str(password_file)))
     return engine
+
+
+def _give_password(path: str, _dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> None:
+    parameters["password"] = read_secret(path, "database")
 
 
 def _tune_sqlite(connection: object, _record: object) -> None:
@@ -70,6 +86,8 @@ def _tune_sqlite(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         cursor.execute(f"PRAGMA {pragma}")
+    # Pages (16 MB) until the log is copied into the database: a registration writes 40, many of them again and again.
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")
     cursor.close()
 
 

@@ -14,6 +14,7 @@ import msgspec
 from polyshare import errors
 from polyshare.client.profile import Profile
 from polyshare.errors import PolyshareError, Unavailable
+from polyshare.urls import function_url
 from polyshare.wire import Connections, Reply
 
 _T = TypeVar("_T")
@@ -90,7 +91,7 @@ class Endpoint:
         patience: float = _BRIEF,
     ) -> Reply:
         """As `call`, the answer not read yet; its status is 2xx."""
-        url = self.profile.url.replace("{function}", function).rstrip("/") + path
+        url = function_url(self.profile.url, function).rstrip("/") + path
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         if asked:
             url += "?" + urllib.parse.urlencode(asked)

@@ -36,6 +36,15 @@ def test_a_key_that_others_can_read_is_refused(tmp_path):
         load_key(path)
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+def test_a_key_that_a_platform_mounted_is_read_though_it_is_readable_for_all(tmp_path):
+    path = tmp_path / "writer.key"
+    made = make_key(path)
+    path.chmod(0o444)
+    os.chown(path, 65534, 65534)
+    assert load_key(path).address == made.address
+
+
 @pytest.mark.parametrize("text", ["", "hello", "00" * 32, "ff" * 32, "11" * 31])
 def test_what_is_no_key_is_refused_without_being_shown(tmp_path, text):
     path = tmp_path / "writer.key"
@@ -97,6 +106,7 @@ def test_two_writers_of_a_journal_do_not_mix_their_lines(tmp_path):
 
 def test_what_readers_import_costs_no_web3():
     light = ["record", "gas", "read", "rpc", "fake", "node", "journal", "artifacts", "reasons", "keys", "chain"]
+    light += ["deploy", "kms", "rights", "signing"]
     modules = [f"polyshare.ledger.{name}" for name in light] + ["polyshare.operations.anchor"]
     script = f"import sys, {', '.join(modules)}; print([m for m in sys.modules if m.startswith(('web3', 'eth_'))])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

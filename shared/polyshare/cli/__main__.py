@@ -1,0 +1,3 @@
+from polyshare.cli import main
+
+main()
