@@ -172,6 +172,7 @@ module "workflows" {
   functions    = { namespace = var.namespaces.functions, rights = module.functions.rights }
   destinations = local.step_destinations
   quota        = { hard = var.jobs.quota }
+  chown_volume = var.chown_volumes
 
   depends_on = [kubectl_manifest.namespace]
 }
