@@ -79,6 +79,7 @@ resource "kubectl_manifest" "namespace" {
   yaml_body         = yamlencode(each.value)
   server_side_apply = true
   force_conflicts   = true
+  wait              = true # when it is deleted, until it is gone
 }
 
 resource "kubectl_manifest" "closed" {
