@@ -40,17 +40,32 @@ test-simulation: setup-dev  ## 10,000 seeded histories of the whole flow over fa
 test-faults: setup-dev  ## 100 rounds of kill -9 of real processes under load
 	$(BIN)/python -m tests.faults --rounds 100
 
+test-qbft: setup-dev .make/geth-quorum  ## the ledger's tests on a QBFT network of four validators (needs go and gcc, and 6 minutes to build it once)
+	$(BIN)/python -m tests.qbft.network $(BIN)/pytest tests/contract/test_ledger*.py -k qbft
+	$(BIN)/pytest -s tests/qbft
+
+test-cluster: setup-dev  ## jobs on the cluster that KUBECONFIG names; says what is missing (tests/cluster/conftest.py)
+	$(BIN)/pytest -rs tests/cluster
+
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
+
+LOCK := $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 --no-annotate \
+  --custom-compile-command 'make lock' pyproject.toml
+
+images: setup  ## the images of functions and ledger, each built twice: the digests must be the same (see infra/images/build.sh)
+	@for image in functions ledger; do \
+	  first=$$(infra/images/build.sh $$image) && again=$$(infra/images/build.sh $$image) || exit 1; \
+	  test "$$first" = "$$again" || { echo "$$image is not the same twice: $$first, $$again"; exit 1; }; echo "$$image $$again"; done
 
 routes: setup-dev  ## derive the triggers of the event broker from the routing table
 	$(BIN)/python -c 'import json; from polyshare.events import ROUTES; print(json.dumps(ROUTES, indent=2))' \
 	  > infra/terraform/modules/eventing/routes.json
 
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
-	for extra in embedded dev bench; do \
-	  $(BIN)/uv pip compile -q --universal --generate-hashes --no-emit-index-url --python-version 3.11 \
-	    --no-annotate --extra $$extra --custom-compile-command 'make lock' pyproject.toml -o requirements/$$extra.txt || exit 1; done
+	for extra in embedded dev bench; do $(LOCK) --extra $$extra -o requirements/$$extra.txt || exit 1; done
+	$(LOCK) --extra functions --extra postgres --extra telemetry -o requirements/functions.txt
+	$(LOCK) --extra functions --extra postgres --extra telemetry --extra ledger -o requirements/ledger.txt
 
 .make/uv: requirements/uv.txt
 	@mkdir -p .make
@@ -75,6 +90,13 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@for tool in anvil forge; do test -x node_modules/.bin/$$tool || { echo "npm has no $$tool for this machine ($$(uname -sm)): polyshare runs on Linux, x86-64 or arm64"; exit 1; }; done
 	@touch $@
 
+.make/geth-quorum: tests/qbft/go.mod tests/qbft/go.sum tests/qbft/tools.go
+	@mkdir -p .make
+	@for tool in go gcc; do command -v $$tool >/dev/null || { echo "$$tool is missing: GoQuorum, the node of the test network, is built with go (1.21 or newer) and gcc"; exit 1; }; done
+	@echo "building GoQuorum"
+	@cd tests/qbft && go build -trimpath -ldflags='-s -w -checklinkname=0' -o $(CURDIR)/$@.part github.com/ethereum/go-ethereum/cmd/geth
+	@mv $@.part $@
+
 .make/bench: .make/python requirements/bench.txt
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@$(BIN)/uv pip sync --python .venv-bench/bin/python --require-hashes requirements/bench.txt
@@ -82,4 +104,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help setup setup-dev demo up test lint bench openapi routes lock test-simulation test-faults test-translation test-terraform
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-cluster routes test-terraform

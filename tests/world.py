@@ -6,6 +6,7 @@ import hashlib
 import importlib
 import itertools
 import re
+from base64 import b64encode
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -122,8 +123,12 @@ class Files:
 
     contents: Mapping[str, bytes]
 
-    def listed(self) -> list[dict[str, Any]]:
-        return [file_json(path, data) for path, data in self.contents.items()]
+    def listed(self, *, brought: bool = False) -> list[dict[str, Any]]:
+        """`brought`: with their bytes."""
+        listed = [file_json(path, data) for path, data in self.contents.items()]
+        return [
+            {**file, "data": b64encode(self.contents[file["path"]]).decode()} if brought else file for file in listed
+        ]
 
     def parts(self, path: str) -> list[bytes]:
         data = self.contents[path]

@@ -11,5 +11,5 @@ def woken(ports: Ports, event: Event) -> None:
     write_pending(ports)
 
 
-function = Function("anchor", on_event=woken)
+function = Function("anchor", on_event=woken, needs=["ledger_key_file"])
 anchor = function.serve

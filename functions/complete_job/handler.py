@@ -3,6 +3,7 @@
 from polyshare import api
 from polyshare.http import Answer, Call, Function, Route
 from polyshare.operations import jobs
+from polyshare.operations.results import complete as accept
 
 
 def start(call: Call) -> Answer:
@@ -28,7 +29,7 @@ def outputs(call: Call) -> Answer:
 
 def complete(call: Call) -> Answer:
     """What came of the job; accepted once, answered the same when told again."""
-    jobs.complete(call.ports, call.path["job"], call.token, call.body)
+    accept(call.ports, call.path["job"], call.token, call.body)
     return Answer(204)
 
 

@@ -18,7 +18,8 @@ async def get(call: Call) -> Answer:
     end = asyncio.get_running_loop().time() + wait
     while True:
         found = await in_thread(lambda: status(call.ports, call.caller, call.path["ref"]))
-        if found.finished or found.cursor > since >= 0 or asyncio.get_running_loop().time() + _LOOK > end:
+        news = found.finished or found.cursor > since >= 0
+        if news or call.ports.ending() or asyncio.get_running_loop().time() + _LOOK > end:
             return Answer(200, found)
         await asyncio.sleep(_LOOK)
 

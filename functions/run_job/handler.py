@@ -3,12 +3,12 @@
 from polyshare.bootstrap import Ports
 from polyshare.events import Event
 from polyshare.http import Function
-from polyshare.operations.jobs import start_ready
+from polyshare.operations.attempts import start_ready
 
 
 def ready(ports: Ports, event: Event) -> None:
-    """An asset was registered or anchored: start its job, and its children's, if they may start."""
-    start_ready(ports, event.subject)
+    """Assets were registered or anchored: start their jobs, and their children's, if they may start."""
+    start_ready(ports, event.assets)
 
 
 function = Function("run_job", on_event=ready)

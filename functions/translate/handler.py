@@ -15,8 +15,9 @@ def post(call: Call) -> Answer:
 
 
 def trained(ports: Ports, event: Event) -> None:
-    """A result is on the ledger: if it is a trained model's, translate it."""
-    translate_trained(ports, event)
+    """Results are on the ledger: those of trained models are translated."""
+    for asset in event.assets:
+        translate_trained(ports, asset)
 
 
 function = Function(

@@ -40,6 +40,7 @@ class File(Request, omit_defaults=True):
     size: Annotated[int, Meta(ge=0)]
     digest: Digest
     parts: list[Hex32] = []
+    data: bytes | None = None  # base64: the bytes of a small file, which then needs no upload
 
 
 class Registration(Request):
@@ -453,6 +454,7 @@ class JobDocument(Struct, kw_only=True):
     channels: dict[str, list[dict[str, Any]]] = {}
     verifier: str | None = None  # the environment of the gate, of a translation
     translate: dict[str, Any] | UnsetType = UNSET  # its options
+    traceparent: str = ""  # W3C: what the steps ask with, so that they belong to the registration
 
 
 class Problem(Struct, kw_only=True):

@@ -12,7 +12,8 @@ from functools import cache
 from typing import TYPE_CHECKING
 
 from polyshare.auth import Authenticator
-from polyshare.ports import Bus, Clock, Ledger, Random, Store, SystemClock, SystemRandom
+from polyshare.errors import Misconfigured
+from polyshare.ports import Bus, Clock, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
 from polyshare.settings import Settings, read_secret
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _GATHER_SECONDS = 0.25
+_ending = threading.Event()
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,9 @@ class Ports:
     holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
     wake: Callable[[], None] = lambda: None  # the relay, after a commit
     gather: Callable[[], None] = lambda: None  # wait for what else is about to be anchored, to take it together
+    telemetry: Telemetry = field(default_factory=Silent)
+    ending: Callable[[], bool] = lambda: False  # whether this process was told to end: begin nothing long
+    close: Callable[[], None] = lambda: None  # hand on what is left, once no operation runs any more
 
     def new_id(self) -> str:
         """A UUID of version 7 (RFC 9562): ordered by time, so that indexes stay compact."""
@@ -56,15 +61,38 @@ def ports() -> Ports:
     return build(Settings.read(os.environ))
 
 
+def begin_ending() -> None:
+    """Tell the operations of this process that it ends."""
+    _ending.set()
+
+
+def is_ending() -> bool:
+    return _ending.is_set()
+
+
+def close() -> None:
+    """Close the ports of this process, if it has any."""
+    if ports.cache_info().currsize:
+        ports().close()
+
+
 def build(settings: Settings) -> Ports:
     """Raises Misconfigured."""
     from polyshare.catalogue import Catalogue
+    from polyshare.telemetry import find
 
-    relay = Relay()
+    relay, telemetry = Relay(), find(os.environ)
+    catalogue = Catalogue(settings.database, pool=settings.database_pool)
+
+    def close() -> None:
+        relay.close()
+        telemetry.close()
+        catalogue.close()
+
     built = Ports(
         settings=settings,
         authenticator=Authenticator(settings.jwt_issuer, settings.jwks_file),
-        catalogue=Catalogue(settings.database, pool=settings.database_pool),
+        catalogue=catalogue,
         bus=_bus(settings),
         store=cache(lambda: _store(settings)),
         runner=cache(lambda: _runner(settings)),
@@ -72,6 +100,9 @@ def build(settings: Settings) -> Ports:
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
         wake=relay.wake,
         gather=lambda: time.sleep(_GATHER_SECONDS),
+        telemetry=telemetry,
+        ending=is_ending,
+        close=close,
     )
     relay.ports = built
     return built
@@ -86,6 +117,7 @@ class Relay:
 
     _THREADS = 4
     _PACE = 0.25  # seconds
+    _LAST = 5.0  # seconds in which what is being sent at the end must be taken; sweep sends the rest
 
     def __init__(self) -> None:
         self.ports: Ports | None = None
@@ -93,41 +125,54 @@ class Relay:
         self._due = False
         self._pausing = False  # a thread waits for its time to send all there will be by then
         self._sent = 0.0
-        self._idle = self._threads = 0
+        self._idle = 0
+        self._threads: list[threading.Thread] = []
+        self._closing = False
 
     def wake(self) -> None:
         with self._changed:
             self._due = True
             if self._pausing:
                 return
-            if not self._idle and self._threads < self._THREADS:
-                self._threads += 1
-                threading.Thread(target=self._run, name="relay", daemon=True).start()
+            if not self._idle and len(self._threads) < self._THREADS:
+                self._threads.append(threading.Thread(target=self._run, name="relay", daemon=True))
+                self._threads[-1].start()
             self._changed.notify()
+
+    def close(self) -> None:
+        """Send once more what is due, and end."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify_all()
+        until = time.monotonic() + self._LAST
+        for thread in self._threads:
+            thread.join(max(0.0, until - time.monotonic()))
 
     def _run(self) -> None:
         import logging
 
         from polyshare.catalogue.outbox import deliver
 
-        while True:
-            self._wait()
+        while self._wait():
             try:
-                while self.ports is not None and deliver(self.ports):
+                while self.ports is not None and deliver(self.ports) and not self._closing:
                     pass
             except Exception:  # the relay must outlive any one event; sweep sends it again
                 logging.getLogger("polyshare").exception("the relay could not deliver")
 
-    def _wait(self) -> None:
-        """Until there is something to send and it is time to."""
+    def _wait(self) -> bool:
+        """Until there is something to send and it is time to; False when there is not and never will be."""
         with self._changed:
             self._idle += 1
-            self._changed.wait_for(lambda: self._due and not self._pausing)
+            self._changed.wait_for(lambda: self._closing or (self._due and not self._pausing))
             self._idle -= 1
-            self._pausing = True
-            self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
+            if not self._closing:
+                self._pausing = True
+                self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
+            due = self._due
             self._pausing = self._due = False
             self._sent = time.monotonic()
+            return due
 
 
 def _bus(settings: Settings) -> Bus:
@@ -158,11 +203,19 @@ def _store(settings: Settings) -> Store:
 
 
 def _runner(settings: Settings) -> Runner:
-    from pathlib import Path
+    if settings.runner == "argo":
+        from polyshare.jobs.argo import ArgoRunner
+        from polyshare.jobs.kubernetes import Access, Api
 
-    from polyshare.jobs.local import LocalRunner
+        named = (settings.runner_api, settings.runner_token_file, settings.runner_ca_file, settings.runner_namespace)
+        return ArgoRunner(Api(Access.of(*named)))
+    if settings.runner == "local":
+        from pathlib import Path
 
-    return LocalRunner(Path(settings.runner_spool))
+        from polyshare.jobs.local import LocalRunner
+
+        return LocalRunner(Path(settings.runner_spool))
+    raise Misconfigured(f"POLYSHARE_RUNNER is {settings.runner!r}: set it to local or argo")
 
 
 def _ledger(settings: Settings) -> Ledger:

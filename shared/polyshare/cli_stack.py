@@ -64,13 +64,23 @@ def down(data: str | None, as_json: bool) -> None:
 
 @click.command()
 @_data
+@click.option("--cluster", is_flag=True, help="Look at the platform on the cluster that KUBECONFIG names instead.")
+@click.option("--namespace", metavar="NAME", help="Of the functions there.  [default: polyshare]")
 @_json
-def doctor(data: str | None, as_json: bool) -> None:
+def doctor(data: str | None, cluster: bool, namespace: str | None, as_json: bool) -> None:
     """Say what is wrong with this machine or its stack, and how to mend it. Exit code 1 if something is."""
     from polyshare.stack.doctor import examine
     from polyshare.stack.layout import Layout
 
-    findings = examine(Layout.find(data))
+    if cluster:
+        from polyshare.stack.cluster import examine_cluster
+        from polyshare.stack.kube import Cluster
+
+        findings = examine_cluster(lambda: Cluster.of_kubeconfig(namespace or "polyshare"))
+    elif namespace is not None:
+        raise Invalid("--namespace goes with --cluster")
+    else:
+        findings = examine(Layout.find(data))
     well = all(finding.well for finding in findings)
     if as_json:
         click.echo(json.dumps({"well": well, "findings": [asdict(finding) for finding in findings]}, indent=2))
@@ -109,6 +119,13 @@ def rebuild(data: str | None, as_json: bool) -> None:
 @click.option("--days", type=click.FloatRange(0, 3650, min_open=True), default=90.0, help="How long the token lives.")
 @click.option("--url", help="Of a registry elsewhere: a template with {function}.")
 @click.option("--token", help="For that registry, from its issuer.  [default: asked for]")
+@click.option("--rpc", metavar="URL[,URL…]", help="Nodes of that registry's ledger, to verify by.")
+@click.option(
+    "--trust-root",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="That ledger's contracts, from its operator: what is pinned and verified against.",
+)
 @click.option(
     "--save", type=click.Path(dir_okay=False, path_type=Path), help="Save the profile here, not as the CLI's own."
 )
@@ -121,6 +138,8 @@ def login(
     days: float,
     url: str | None,
     token: str | None,
+    rpc: str | None,
+    trust_root: Path | None,
     save: Path | None,
     as_json: bool,
 ) -> None:
@@ -135,9 +154,9 @@ def login(
                 "--user and --role make a token of an embedded stack: a registry elsewhere has its own issuer"
             )
         Profile(url)  # raises if it is no template
-        profile: dict[str, Any] = _remote(url, token, organisation, save or profile_path(os.environ))
-    elif token is not None:
-        raise Invalid("--token goes with --url: on an embedded stack the token is made for you")
+        profile: dict[str, Any] = _remote(url, token, organisation, save or profile_path(os.environ), rpc, trust_root)
+    elif token is not None or rpc is not None or trust_root is not None:
+        raise Invalid("--token, --rpc and --trust-root go with --url: of an embedded stack they are known")
     else:
         organisations = {organisation or ORGANISATION: role or ROLE}
         profile = make_profile(Layout.find(data), user or USER, organisations, days * 86_400)
@@ -151,12 +170,19 @@ def login(
         click.echo(f"logged in at {profile['url']} ({path})")
 
 
-def _remote(url: str, token: str | None, organisation: str | None, path: Path) -> dict[str, Any]:
-    """A profile of a registry elsewhere; the ledger pinned for it before stays pinned."""
+def _remote(
+    url: str, token: str | None, organisation: str | None, path: Path, rpc: str | None, trust_root: Path | None
+) -> dict[str, Any]:
+    """A profile of a registry elsewhere; what was pinned of its ledger before stays pinned, if no other is named."""
+    from polyshare.ledger import record
     from polyshare.stack.layout import read_json
 
     known = read_json(path)
     pinned = known.get("ledger", {}) if isinstance(known, dict) and known.get("url") == url else {}
+    if trust_root is not None:
+        pinned = {**pinned, **record.trust_root_document(record.trust_root(read_json(trust_root) or {}))}
+    if rpc is not None:
+        pinned = {**pinned, "rpc": rpc}
     given = token if token is not None else click.prompt("token", hide_input=True, err=True)
     return {"url": url, "token": given, "organisation": organisation, "ledger": pinned}
 

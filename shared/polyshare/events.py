@@ -60,6 +60,15 @@ class Event:
     time: float = 0.0  # Unix seconds
     signature: str = ""
     refused: int = 0  # of a dead letter: the status that its taker answered last; 0 if there was no answer
+    traceparent: str = ""  # W3C; CloudEvents' extension for distributed tracing
+
+    @property
+    def assets(self) -> list[str]:
+        """The assets that it is about: one transaction on the ledger is one event of many."""
+        listed = self.data.get("assets", [self.subject])
+        if not isinstance(listed, list) or not all(isinstance(asset, str) for asset in listed):
+            raise Invalid("the event's data.assets is not a list of ids")
+        return listed
 
     def sign(self, token: str) -> Event:
         """The event with its signature: the same in either mode, however a broker writes its data."""
@@ -94,7 +103,10 @@ class Event:
         for name in ("subject", "signature"):
             if not document[name]:
                 del document[name]
-        return {"content-type": "application/cloudevents+json"}, json.dumps(document).encode()
+        headers = {"content-type": "application/cloudevents+json"}
+        if self.traceparent:
+            document["traceparent"] = headers["traceparent"] = self.traceparent
+        return headers, json.dumps(document).encode()
 
 
 def is_event(headers: Mapping[str, str]) -> bool:
@@ -131,6 +143,7 @@ def parse(headers: Mapping[str, str], body: bytes) -> Event:
         subject=str(event.get("subject") or "")[:1024],
         source=str(event["source"])[:255],
         data=data,
+        traceparent=str(event.get("traceparent") or ""),
         signature=str(event.get("signature") or ""),
         refused=int(code) if (code := str(event.get("knativeerrorcode") or "")).isdecimal() else 0,
     )

@@ -7,6 +7,7 @@ Errors become RFC 9457 problem documents here and nowhere else. A function is an
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import inspect
 import logging
 import re
@@ -14,7 +15,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from typing import Any, Literal
 from urllib.parse import unquote
 
@@ -22,12 +23,15 @@ import msgspec
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response, StreamingResponse
 
-from polyshare import api, events
+from polyshare import api, events, logs, tracing
 from polyshare.assets import ANONYMOUS, Caller
 from polyshare.auth import bearer_of_basic, is_secret
-from polyshare.bootstrap import Ports, ports
+from polyshare.bootstrap import Ports, is_ending, ports
 from polyshare.errors import Invalid, NotAllowed, NotFound, PolyshareError, TooLarge, Unauthenticated, Unavailable
 from polyshare.form import SentFile, sent_file
+from polyshare.observed import Asked, observed
+from polyshare.ports import Silent, Telemetry
+from polyshare.readiness import Readiness
 from polyshare.settings import read_secret
 
 LARGEST_BODY = 32 * 1024 * 1024  # bytes: a manifest of 100,000 files
@@ -118,36 +122,50 @@ class Function:
         *,
         basic: bool = False,  # whether the token may come as the password of HTTP Basic
         timed: bool = False,  # whether a cluster's timer and event sources, which can't sign, may have it do its rounds
+        needs: Sequence[str] = (),  # settings that name files without which it can't serve
     ) -> None:
         self.name, self.routes, self.on_event, self.basic, self.timed = name, routes, on_event, basic, timed
         self._patterns = [(route, _pattern(route.path)) for route in routes]
+        takes_events = on_event is not None or any(route.auth == "platform" for route in routes)
+        self._readiness = Readiness([*(["event_token_file"] if takes_events else []), *needs])
 
         async def serve(request: Request) -> Response:
-            return await self._respond(request)
+            path = _route_path(request)
+            if path in ("/healthz", "/readyz") and request.method in ("GET", "HEAD"):
+                return Response("ok") if path == "/healthz" else await self._ready(request)
+            return await observed(self.name, request, _telemetry_of(request), partial(self._respond, request, path))
 
         self.serve = serve  # functions-framework takes plain functions only, no bound methods
 
-    async def _respond(self, request: Request) -> Response:
+    async def _ready(self, request: Request) -> Response:
+        """503 while it can't serve, with the names of what it lacks: why is for the log alone."""
+        if is_ending():
+            return Response("this process ends", 503)
+        with logs.about(function=self.name):
+            lacking = await in_thread(lambda: self._readiness.lacking(lambda: _ports_of(request)))
+        if lacking:
+            return Response(f"waits for {', '.join(lacking)}", 503)
+        return Response("ready")
+
+    async def _respond(self, request: Request, path: str, asked: Asked) -> Response:
         try:
-            return await self._answer(request)
+            return await self._answer(request, path, asked)
         except ClientDisconnect:
             return Response(status_code=499)
         except Exception as error:
             if isinstance(error, PolyshareError) and error.status != 500:
+                asked.problem = {"problem": error.message[:500]}
                 challenge = {"www-authenticate": _BASIC} if self.basic and error.status == 401 else None
                 return problem(error, challenge)
             reference = uuid.uuid4().hex[:12]  # what is wrong inside, a setting for one, is for the operator's eyes
             _log.exception("%s failed (%s)", self.name, reference)
             return problem(PolyshareError(f"something went wrong inside {self.name}; its log has it as {reference}"))
 
-    async def _answer(self, request: Request) -> Response:
+    async def _answer(self, request: Request, path: str, asked: Asked) -> Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
-        path = _route_path(request)
         method = "GET" if request.method == "HEAD" else request.method
-        if path == "/healthz" and method == "GET":
-            return Response("ok")
         if method == "POST" and self.on_event is not None and (events.is_event(headers) or not self.routes):
-            return await self._take_event(request, headers)
+            return await self._take_event(request, headers, asked)
         methods = set[str]()
         matches = [(route, match) for route, pattern in self._patterns if (match := pattern.fullmatch(path))]
         fewest = min((len(match.groups()) for _, match in matches), default=0)  # of a path, the most literal is meant
@@ -157,6 +175,8 @@ class Function:
             methods.update(("GET", "HEAD") if route.method == "GET" else (route.method,))
             if route.method == method:
                 names = {name: unquote(value) for name, value in match.groupdict().items()}
+                asked.route = route.path
+                asked.names(names)
                 return await self._call(route, request, headers, names)
         if path == "/" and self.on_event is not None:
             methods.add("POST")
@@ -184,7 +204,10 @@ class Function:
         else:
             if self.basic:
                 authorization = bearer_of_basic(authorization)
-            caller = await in_thread(lambda: world.authenticator.caller(authorization, world.clock.now()))
+            now = world.clock.now()
+            caller = world.authenticator.known(authorization, now) or await in_thread(
+                lambda: world.authenticator.caller(authorization, now)
+            )
             if route.auth == "user" and not caller.subject:
                 raise Unauthenticated("this needs a token: polyshare login")
         call = Call(
@@ -204,6 +227,8 @@ class Function:
             answer = await route.handler(call)
         else:
             answer = await in_thread(lambda: route.handler(call))
+        if isinstance(answer.body, api.Registered | api.Uploading):
+            logs.add(asset=answer.body.id)
         if route.method != "GET":
             world.wake()
         if isinstance(answer.body, Content):
@@ -212,19 +237,21 @@ class Function:
             return Response(status_code=answer.status)
         return Response(msgspec.json.encode(answer.body), answer.status, media_type="application/json")
 
-    async def _take_event(self, request: Request, headers: Mapping[str, str]) -> Response:
+    async def _take_event(self, request: Request, headers: Mapping[str, str], asked: Asked) -> Response:
         """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
         body = await _read_body(request)
         world = _ports_of(request)
         event = self._checked(world, headers, body)
         assert self.on_event is not None
-        try:
-            await in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
-        except PolyshareError as error:
-            if error.status >= 500:
-                raise
-            raise Invalid(error.message) from error
-        world.wake()
+        asked.event(event)
+        with tracing.within(asked.trace):
+            try:
+                await in_thread(lambda: self.on_event(world, event))  # type: ignore[misc]
+            except PolyshareError as error:
+                if error.status >= 500:
+                    raise
+                raise Invalid(error.message) from error
+            world.wake()
         return Response(status_code=204)
 
     def _checked(self, world: Ports, headers: Mapping[str, str], body: bytes) -> events.Event:
@@ -278,11 +305,9 @@ def upload_urls(call: Call) -> Answer:
 
 def confirm_upload(call: Call) -> Answer:
     """Register what was uploaded; again is the same."""
-    from polyshare.operations.register import confirm, uploading
+    from polyshare.operations.register import confirm
 
-    with call.ports.catalogue.reading() as connection:
-        asset = uploading(connection, call.caller, call.path["id"])
-    return Answer(201, confirm(call.ports, asset.id))
+    return Answer(201, confirm(call.ports, call.path["id"], call.caller))
 
 
 def problem(error: PolyshareError, headers: Mapping[str, str] | None = None) -> Response:
@@ -320,13 +345,21 @@ def _ports_of(request: Request) -> Ports:
     return given or ports()
 
 
+def _telemetry_of(request: Request) -> Telemetry:
+    try:
+        return _ports_of(request).telemetry
+    except PolyshareError:
+        return Silent()
+
+
 @cache
 def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(32, thread_name_prefix="operation")
 
 
 async def in_thread(work: Callable[[], Any]) -> Any:
-    return await asyncio.get_running_loop().run_in_executor(_threads(), work)
+    context = contextvars.copy_context()  # the trace, and what log lines are about
+    return await asyncio.get_running_loop().run_in_executor(_threads(), context.run, work)
 
 
 async def _read_body(request: Request) -> bytes:

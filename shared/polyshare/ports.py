@@ -4,10 +4,11 @@
 | --- | --- | --- |
 | Store | store.MemoryStore | store.S3Store |
 | Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
-| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner |
+| Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner, jobs.argo.ArgoRunner |
 | Bus | events.MemoryBus | events.HttpBus, events.BrokerBus |
 | Catalogue | catalogue.Catalogue on SQLite in memory | on a file, or PostgreSQL |
 | Clock, Random | tests.simulation | SystemClock, SystemRandom |
+| Telemetry | Silent | telemetry.OpenTelemetry |
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from polyshare.events import Event
     from polyshare.jobs.job import Runner as Runner
+    from polyshare.tracing import Trace
 
 
 class Bucket(enum.StrEnum):
@@ -137,6 +139,53 @@ class Bus(Protocol):
         ...
 
 
+class Telemetry(Protocol):
+    """Where traces and metrics go. Attributes of OpenTelemetry's names are written with __ for a point."""
+
+    def begin(self, parent: Trace | None) -> Trace:
+        """A new span's trace, below another or the first of its own."""
+        ...
+
+    def span(
+        self,
+        name: str,
+        trace: Trace,
+        parent: Trace | None,
+        began: float,
+        ended: float,
+        *,
+        kind: str = "internal",
+        failed: bool = False,
+        **attributes: str | float,
+    ) -> None:
+        """Tell a span that is over; times in Unix seconds."""
+        ...
+
+    def measure(self, name: str, value: float, **attributes: str | float) -> None:
+        """Tell a value of one of `telemetry.METRICS`."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Silent:
+    """Nobody listens."""
+
+    def begin(self, parent: Trace | None) -> Trace:
+        from polyshare.tracing import child_of
+
+        return child_of(parent)
+
+    def span(self, *_: object, **__: object) -> None:
+        pass
+
+    def measure(self, *_: object, **__: object) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 # --- ledger -------------------------------------------------------------------------------------------------------
 
 
@@ -172,7 +221,8 @@ class Revocation:
 class SignedTransaction:
     hash: bytes
     raw: bytes = field(repr=False)
-    nonce: int = 0
+    nonce: int
+    sender: bytes  # 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,6 +259,10 @@ class Ledger(Protocol):
 
     def trust_root(self) -> TrustRoot: ...
 
+    def writer(self) -> bytes:
+        """The account that signs (20 bytes)."""
+        ...
+
     def sign(
         self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation], nonce: int
     ) -> SignedTransaction:
@@ -220,11 +274,14 @@ class Ledger(Protocol):
         ...
 
     def receipt(self, transaction: bytes, *, wait: float = 0) -> Receipt | None:
-        """The receipt once it is final, or None after `wait` seconds."""
+        """The receipt once it is final, or None after `wait` seconds.
+
+        None too where the registry refused the transaction whole, since its sender was no writer then.
+        """
         ...
 
-    def next_nonce(self) -> int:
-        """The writer's next nonce by the mined state."""
+    def next_nonce(self, sender: bytes | None = None) -> int:
+        """An account's next nonce by the mined state; by default the writer's."""
         ...
 
     def capacity(self) -> int:

@@ -34,17 +34,28 @@ class Settings:
     bucket_blobs: str = "polyshare-blobs"
     bucket_journal: str = "polyshare-journal"
     bucket_inbox: str = "polyshare-inbox"
-    ledger_rpc: str = ""
+    ledger_rpc: str = ""  # the URL of a node, or of several that stand in for each other, with commas between
     ledger_key_file: str = ""  # only in anchor
+    ledger_kms_key: str = ""  # or there, instead of the file: the id or ARN of a key that AWS KMS keeps
     trust_root: Mapping[str, Any] = field(default_factory=dict)  # chain_id, registry, definitions
-    runner: str = "local"
+    runner: str = "local"  # local: a spool folder; argo: a cluster
     runner_spool: str = ""
+    runner_namespace: str = ""  # of the jobs; default: the function's own, where it runs in the cluster
+    runner_api: str = ""  # the cluster's API server; default: the one of the cluster it runs in, as are the next two
+    runner_token_file: str = ""  # of the service account polyshare-runner
+    runner_ca_file: str = ""
+    registries: str = ""  # image registries on private addresses, comma-separated; http://host:port for plain HTTP
     data: str = ""  # the embedded stack's data folder
     url_seconds: int = 300  # how long a presigned URL lives
     upload_seconds: int = 86_400  # how long an upload may take
     sweep_seconds: float = 2.0
     job_seconds: int = 3600
     most_upload_bytes: int = 5 * 1024**4
+
+    @property
+    def image_registries(self) -> str | None:
+        """Tags of images are resolved by registries where jobs run on a cluster; None: by this machine's engine."""
+        return self.registries if self.runner == "argo" else None
 
     @classmethod
     def read(cls, environ: Mapping[str, str]) -> Settings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import os
 import socket
 import subprocess
 import uuid
@@ -27,7 +28,7 @@ from polyshare.ledger.deploy import deploy
 from polyshare.ledger.keys import Key, make_key
 from polyshare.ledger.node import NodeFolder
 from polyshare.ledger.record import Record, asset_address
-from polyshare.ledger.rpc import Rpc
+from polyshare.ledger.rpc import Nodes, Rpc
 from polyshare.ports import Ledger, Register, Result, Revocation, TrustRoot
 from polyshare.settings import Settings
 
@@ -49,20 +50,60 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-@dataclass
-class Chain:
-    """An anvil in a folder, with the registry on it."""
+QBFT = os.environ.get("POLYSHARE_TEST_QBFT", "")  # nodes of a network to test on too, their URLs comma separated
+CHAINS = ["chain", *(["qbft"] if QBFT else [])]  # as fixtures are named
 
-    folder: NodeFolder
-    port: int
-    process: subprocess.Popen[bytes]
+
+@dataclass
+class Deployed:
+    """The registry on some chain, with the keys of its owner and its writer."""
+
     rpc: Rpc
     owner: Key
     writer: Key
     trust_root: TrustRoot
 
     def ledger(self) -> ChainLedger:
+        return ChainLedger(self.rpc, self.trust_root, self.writer)
+
+    def pause(self) -> None:
+        """Nothing is mined from here on."""
+        for url in QBFT.split(","):
+            with Rpc(url) as node:
+                node.call("miner_stop")
+
+    def mine(self) -> None:
+        """All that was sent, and what is sent from here on."""
+        for url in QBFT.split(","):
+            with Rpc(url) as node:
+                node.call("miner_start", 1)
+
+
+@contextmanager
+def qbft(path: Path) -> Iterator[Deployed]:
+    """A registry of its own on the network that is there, by new keys: gas is free."""
+    owner, writer = make_key(path / "owner.key"), make_key(path / "writer.key")
+    with Nodes(QBFT) as rpc:
+        yield Deployed(rpc, owner, writer, deploy(rpc, owner, [writer.address]))
+
+
+@dataclass
+class Chain(Deployed):
+    """An anvil in a folder, with the registry on it."""
+
+    folder: NodeFolder
+    port: int
+    process: subprocess.Popen[bytes]
+
+    def ledger(self) -> ChainLedger:
         return ChainLedger(self.rpc, self.trust_root, self.writer, journal=self.folder.journal)
+
+    def pause(self) -> None:
+        self.rpc.call("evm_setAutomine", False)
+
+    def mine(self) -> None:
+        self.rpc.call("evm_mine")
+        self.rpc.call("evm_setAutomine", True)
 
     def kill(self) -> None:
         self.process.kill()
@@ -78,7 +119,7 @@ def chain(path: Path) -> Iterator[Chain]:
     process = node.start(folder, port)
     rpc = Rpc(node.url(port))
     owner, writer = make_key(folder.owner_key), make_key(folder.writer_key)
-    running = Chain(folder, port, process, rpc, owner, writer, TrustRoot(0, b"", {}))
+    running = Chain(rpc, owner, writer, TrustRoot(0, b"", {}), folder, port, process)
     try:
         running.trust_root = deploy(rpc, owner, [writer.address], journal=folder.journal)
         yield running

@@ -44,10 +44,11 @@ class Server:
 
     folder: Path
     process: subprocess.Popen[bytes]
+    port: str = "5432"
     _numbers: Iterator[int] = field(default_factory=itertools.count)
 
     def url(self, database: str) -> str:
-        return f"postgresql+psycopg://polyshare@/{database}?host={self.folder}"
+        return f"postgresql+psycopg://polyshare@/{database}?host={self.folder}&port={self.port}"
 
     def make_database(self, name: str | None = None, *, template: str = "template0") -> str:
         """The URL of a new database, empty or a copy of another that nobody is connected to."""
@@ -78,7 +79,7 @@ def server(**settings: str) -> Iterator[Server]:
         with (folder / "log").open("wb") as log:
             process = subprocess.Popen(command, env=environ, user=user, cwd=folder, stdout=log, stderr=log)
         try:
-            running = Server(folder, process)
+            running = Server(folder, process, settings.get("port", "5432"))
             _wait(running)
             yield running
         finally:

@@ -23,8 +23,8 @@ from polyshare.manifest import Manifest
 from polyshare.operations import inbox, journal, rebuild
 from polyshare.operations.access import readable
 from polyshare.operations.anchor import anchor
+from polyshare.operations.attempts import start
 from polyshare.operations.govern import audit_log
-from polyshare.operations.jobs import start
 from polyshare.operations.lineage import listing
 from polyshare.operations.register import freeze
 from polyshare.operations.status import status
@@ -163,7 +163,8 @@ def test_of_completions_at_once_one_is_accepted(world: World) -> None:
 def test_two_that_deliver_at_once_send_each_event_once(world: World) -> None:
     with world.catalogue.transaction() as connection:
         subjects = [f"{n}" for n in range(250)]
-        outbox.append_all(connection, events.ASSET_REGISTERED, subjects=subjects, ports=world.ports)
+        for subject in subjects:
+            outbox.append(connection, events.ASSET_REGISTERED, subject=subject, ports=world.ports)
     sent = at_once(*[lambda: outbox.deliver(world.ports)] * MANY)
     while more := outbox.deliver(world.ports):
         sent.append(more)
@@ -175,7 +176,8 @@ def test_rows_that_another_is_taking_are_passed_over(world: World, database: str
     if database.startswith("sqlite"):
         pytest.skip("on SQLite a transaction that writes has the database for itself")
     with world.catalogue.transaction() as connection:
-        outbox.append_all(connection, events.ASSET_REGISTERED, subjects=["1", "2"], ports=world.ports)
+        for subject in ("1", "2"):
+            outbox.append(connection, events.ASSET_REGISTERED, subject=subject, ports=world.ports)
     with world.catalogue.transaction() as connection:
         connection.execute(sa.select(outbox_rows).where(outbox_rows.c.subject == "1").with_for_update())
         assert outbox.deliver(world.ports) == 1
@@ -384,3 +386,14 @@ def test_a_listing_is_by_time_whoever_may_read_why(world: World) -> None:
             break
         cursor = page.cursor
     assert seen == ["n6", "n5", "n3", "n0"]
+
+
+def test_an_error_of_the_database_tells_no_values(database: str) -> None:
+    """Its text goes to the log, and values are salts and metadata."""
+    catalogue = Catalogue(database)
+    row = {"id": "a", "kind": 1, "organisation": "acme", "owner": "alice", "visibility": "private", "created": 1.0}
+    row |= {"state": "registered", "fields": {"note": "hush"}}
+    with pytest.raises(sa.exc.IntegrityError) as caught, catalogue.transaction() as connection:
+        connection.execute(assets.insert(), [row, row])
+    assert "hush" not in str(caught.value)
+    catalogue.close()

@@ -21,7 +21,7 @@ from tests.unit.http_world import EVENT_TOKEN, FOLDER
 LEDGER_LIBRARIES = {"web3", "eth_account", "eth_abi", "eth_keys", "coincurve", "rlp"}
 NEVER = {
     *("onnx", "onnxruntime", "skl2onnx", "sklearn", "torch", "tensorflow", "jax", "numpy", "skops", "pandas"),
-    *("kubernetes", "argo_workflows", "hera", "rich", "psutil", "pytest", "hypothesis", "moto"),
+    *("opentelemetry", "kubernetes", "argo_workflows", "hera", "rich", "psutil", "pytest", "hypothesis", "moto"),
 }
 # Makes the application as functions-framework's own entry does, then asks it for each path; says what was imported.
 PROGRAM = """

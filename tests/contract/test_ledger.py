@@ -1,4 +1,4 @@
-"""The ledger port: the same on the fake and on a real node with the real contracts."""
+"""The ledger port: the same on the fake and on real nodes with the real contracts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from polyshare.ledger.read import read_registry
 from polyshare.ledger.record import clone_code, record_of, result_digest
 from polyshare.metadata import keccak256
 from polyshare.ports import Ledger, Receipt, Register
-from tests.contract.ledger_world import Assets, Chain, chain
+from tests.contract.ledger_world import CHAINS, Assets, Deployed, chain, qbft
 
 ZERO = bytes(32)
 
@@ -30,19 +30,25 @@ class World:
     def write(self, *entries: object) -> Receipt:
         signed = self.ledger.sign(entries, self.ledger.next_nonce())  # type: ignore[arg-type]
         self.ledger.send(signed.raw)
-        receipt = self.ledger.receipt(signed.hash, wait=10)
+        receipt = self.ledger.receipt(signed.hash, wait=30)
         assert receipt is not None
         assert receipt.succeeded
         return receipt
 
 
 @pytest.fixture(scope="module")
-def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chain]:
+def on_chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
     with chain(tmp_path_factory.mktemp("chain")) as started:
         yield started
 
 
-@pytest.fixture(params=["fake", "chain"])
+@pytest.fixture(scope="module")
+def on_qbft(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployed]:
+    with qbft(tmp_path_factory.mktemp("qbft")) as deployed:
+        yield deployed
+
+
+@pytest.fixture(params=["fake", *CHAINS])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "fake":
         fake = FakeLedger()
@@ -59,21 +65,17 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
             registry=lambda: (fake.count, fake.head),
         )
     else:
-        started: Chain = request.getfixturevalue("running")
+        started: Deployed = request.getfixturevalue(f"on_{request.param}")
 
         def registry() -> tuple[int, bytes]:
             state = read_registry(started.rpc.url, started.trust_root.registry)
             return state.count, state.head
 
-        def mine() -> None:
-            started.rpc.call("evm_mine")
-            started.rpc.call("evm_setAutomine", True)
-
         yield World(
             started.ledger(),
             Assets(started.trust_root),
-            pause=lambda: started.rpc.call("evm_setAutomine", False),
-            mine=mine,
+            pause=started.pause,
+            mine=started.mine,
             registry=registry,
         )
 
@@ -185,7 +187,7 @@ def test_what_is_not_mined_has_no_receipt_and_no_effect(world: World) -> None:
     assert world.ledger.next_nonce() == nonce
     assert world.ledger.asset(world.assets.address(entry)).code == b""
     world.mine()
-    receipt = world.ledger.receipt(signed.hash, wait=10)
+    receipt = world.ledger.receipt(signed.hash, wait=30)
     assert receipt is not None
     assert receipt.succeeded
     assert receipt.time == int(receipt.time) > 1_600_000_000
@@ -198,19 +200,20 @@ def test_sending_again_is_fine_before_and_after_it_is_mined(world: World) -> Non
     world.ledger.send(signed.raw)
     world.ledger.send(signed.raw)
     world.mine()
-    receipt = world.ledger.receipt(signed.hash, wait=10)
+    receipt = world.ledger.receipt(signed.hash, wait=30)
     count = world.registry()[0]
     world.ledger.send(signed.raw)
-    assert world.ledger.receipt(signed.hash, wait=10) == receipt
+    assert world.ledger.receipt(signed.hash, wait=30) == receipt
     assert world.registry()[0] == count
 
 
 def test_of_two_transactions_of_one_nonce_the_first_is_mined(world: World) -> None:
     nonce = world.ledger.next_nonce()
     first, second = world.assets.record(), world.assets.record()
-    for entry in (first, second):
-        signed = world.ledger.sign([entry], nonce)
-        world.ledger.send(signed.raw)
+    mined, signed = (world.ledger.sign([entry], nonce) for entry in (first, second))
+    world.ledger.send(mined.raw)
+    world.ledger.send(signed.raw)
+    assert world.ledger.receipt(mined.hash, wait=30)
     assert world.ledger.asset(world.assets.address(first)).code
     assert world.ledger.asset(world.assets.address(second)).code == b""
     assert world.ledger.receipt(signed.hash) is None

@@ -160,7 +160,7 @@ class Client:
         body = {
             "name": self._random.choice(NAMES),
             "visibility": visibility,
-            listed: given.listed(),
+            listed: given.listed(brought=self._random.random() < 0.4),
             **more,
             "metadata": {**more.get("metadata", {}), **({"request": key} if key else {})},
         }

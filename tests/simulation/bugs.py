@@ -28,8 +28,7 @@ from polyshare.jobs.job import Job
 from polyshare.jobs.record import Record as RunRecord
 from polyshare.ledger.record import Record, asset_address, trust_root
 from polyshare.manifest import Entry, commitment
-from polyshare.operations import anchor, govern, inbox, journal, register, uploads
-from polyshare.operations import jobs as job_operations
+from polyshare.operations import anchor, govern, inbox, journal, register, results, uploads
 from polyshare.operations.access import Asset
 from polyshare.ports import Bucket
 from tests.simulation.cluster import Cluster
@@ -206,7 +205,7 @@ def completion_accepted_twice(cluster: Cluster) -> AbstractContextManager[None]:
     def wrong(connection: sa.Connection, row: Any, body: CompleteJob, digest: bytes) -> bool:
         return False
 
-    return swapped({job_operations._was_accepted: wrong})
+    return swapped({results._was_accepted: wrong})
 
 
 class _Trusting(FakeRunner):

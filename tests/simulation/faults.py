@@ -237,8 +237,11 @@ class FaultyLedger:
         self._faults.after("receipt")
         return found
 
-    def next_nonce(self) -> int:
-        return self._faults.call("next nonce", self._ledger.next_nonce)
+    def writer(self) -> bytes:
+        return self._ledger.writer()
+
+    def next_nonce(self, sender: bytes | None = None) -> int:
+        return self._faults.call("next nonce", lambda: self._ledger.next_nonce(sender))
 
     def capacity(self) -> int:
         return self._ledger.capacity()

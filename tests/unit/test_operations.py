@@ -2,13 +2,27 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+
 import msgspec
 import pytest
 import sqlalchemy as sa
 
 from polyshare.api import Uploading
-from polyshare.catalogue.tables import assets, jobs, outbox, stages, writes
-from polyshare.errors import Conflict, Erased, Forbidden, Invalid, NotFound, PolyshareError, Unauthenticated
+from polyshare.catalogue.tables import assets, jobs, outbox, stages, uploads, writes
+from polyshare.catalogue.tables import files as files_table
+from polyshare.errors import (
+    Conflict,
+    Erased,
+    Forbidden,
+    Invalid,
+    Mismatch,
+    NotFound,
+    PolyshareError,
+    TooLarge,
+    Unauthenticated,
+    Unavailable,
+)
 from polyshare.ledger.record import Record, result_digest, revocation_digest
 from polyshare.manifest import commitment
 from polyshare.metadata import Metadata
@@ -80,6 +94,76 @@ def test_a_translation_asked_for_twice_is_one(world: World) -> None:
     world.settle()
     first = world.post("translate", "/", {"model": model.id}, ALICE)
     assert world.post("translate", "/", {"model": model.id}, BOB).id == first.id
+
+
+# --- small files that come with the declaration -----------------------------------------------------------------------
+
+
+def test_files_that_come_with_the_declaration_need_no_upload(world: World) -> None:
+    files = Files({"train/a.csv": b"1,2\n", "empty": b""})
+    registered = world.post("register_dataset", "/", {"files": files.listed(brought=True)}, key="k")
+    assert registered.address
+    world.settle()
+    held = {row.path: row.key for row in world.rows(sa.select(files_table))}
+    assert {path: world.store.get(Bucket.BLOBS, key) for path, key in held.items()} == files.contents
+    assert world.rows(sa.select(uploads.c.brought).where(uploads.c.brought.is_not(None))) == []
+    again = world.post("register_dataset", "/", {"files": files.listed()}, key="k")
+    assert again.id == registered.id
+
+
+def test_a_model_brings_its_source_along(world: World) -> None:
+    body = {"dataset": world.dataset().id, "image": IMAGE, "source": Files({"train.py": b"x"}).listed(brought=True)}
+    model = world.post("register_model", "/", body)
+    world.settle(sweeps=1)
+    assert world.row(assets, model.id).state == "trained"
+
+
+def test_where_the_store_is_down_what_came_along_is_kept_until_it_is_back(world: World) -> None:
+    files = Files({"a": b"1"})
+    put, world.store.put = world.store.put, _down
+    with pytest.raises(Unavailable):
+        world.post("register_dataset", "/", {"files": files.listed(brought=True)}, key="k")
+    world.store.put = put
+    world.settle(sweeps=1)  # the client has gone: sweep takes it on
+    (row,) = world.rows(sa.select(assets))
+    assert (row.state, row.anchored is not None) == ("registered", True)
+    assert world.store.get(Bucket.BLOBS, world.rows(sa.select(files_table))[0].key) == b"1"
+
+
+def test_of_files_of_which_not_all_came_along_the_missing_are_uploaded(world: World) -> None:
+    files = Files({"a": b"1", "b": b"2"})
+    listed = files.listed(brought=True)
+    del listed[0]["data"]
+    answer = world.post("register_dataset", "/", {"files": listed})
+    assert isinstance(answer, Uploading)
+    assert answer.missing == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("data", "error", "said"),
+    [
+        (b"other", Mismatch, "the data of 'a'"),
+        (b"", Mismatch, "the data of 'a'"),
+        (bytes(65 * 1024), TooLarge, "upload them"),
+    ],
+)
+def test_data_that_is_not_what_its_digest_says_or_is_too_much_is_refused(
+    world: World, data: bytes, error: type[PolyshareError], said: str
+) -> None:
+    listed = [{**file_json("a", b"1"), "data": b64encode(data).decode()}]
+    with pytest.raises(error, match=said):
+        world.post("register_dataset", "/", {"files": listed})
+    assert world.rows(sa.select(assets)) == []
+
+
+def test_too_many_files_do_not_come_along(world: World) -> None:
+    files = Files({f"{number}": b"1" for number in range(9)})
+    with pytest.raises(TooLarge, match="at most 8 files"):
+        world.post("register_dataset", "/", {"files": files.listed(brought=True)})
+
+
+def _down(*_: object, **__: object) -> bool:
+    raise Unavailable("the store does not answer")
 
 
 # --- names, versions, keys --------------------------------------------------------------------------------------------

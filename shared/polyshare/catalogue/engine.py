@@ -28,6 +28,7 @@ def _sqlite(url: sa.URL) -> sa.Engine:
     engine = sa.create_engine(
         url,
         connect_args={"check_same_thread": False, "timeout": 30},
+        hide_parameters=True,  # an error's text goes to the log, and they are salts and metadata
         poolclass=sa.pool.StaticPool if memory else sa.pool.QueuePool,
         **sizes,
     )
@@ -68,6 +69,7 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         pool_timeout=_LOCK_SECONDS,
         pool_recycle=1800,
         pool_pre_ping=True,
+        hide_parameters=True,
     )
     sa.event.listen(engine, "begin", _begin_postgresql)
     if password_file:
@@ -84,6 +86,8 @@ def _tune_sqlite(connection: object, _record: object) -> None:
     cursor = connection.cursor()  # type: ignore[attr-defined]
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=30000"):
         cursor.execute(f"PRAGMA {pragma}")
+    # Pages (16 MB) until the log is copied into the database: a registration writes 40, many of them again and again.
+    cursor.execute("PRAGMA wal_autocheckpoint=4000")
     cursor.close()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -16,24 +16,18 @@ if TYPE_CHECKING:
 
 
 def append(
-    connection: sa.Connection, type: str, *, subject: str, data: Mapping[str, Any] | None = None, ports: Ports
-) -> None:
-    """Add an event that is sent after the transaction commits (see `deliver`)."""
-    append_all(connection, type, subjects=[subject], data=data, ports=ports)
-
-
-def append_all(
     connection: sa.Connection,
     type: str,
     *,
-    subjects: Sequence[str],
+    subject: str,
     data: Mapping[str, Any] | None = None,
+    trace: str | None = None,
     ports: Ports,
 ) -> None:
-    """As `append`, an event for each subject, in one statement."""
+    """Add an event that is sent after the transaction commits (see `deliver`); of the present trace, if of no other."""
     now = ports.clock.now()
-    common = {"type": type, "data": dict(data or {}), "at": now, "due": now}
-    connection.execute(outbox.insert(), [{"id": ports.new_id(), "subject": subject, **common} for subject in subjects])
+    values = {"id": ports.new_id(), "type": type, "subject": subject, "data": dict(data or {}), "at": now, "due": now}
+    connection.execute(outbox.insert().values(**values, **({"traceparent": trace} if trace else {})))
 
 
 def put_back(connection: sa.Connection, event: Event, *, due: float) -> None:
@@ -42,6 +36,7 @@ def put_back(connection: sa.Connection, event: Event, *, due: float) -> None:
     again = outbox.update().where(outbox.c.id == event.id).values(due=due, attempts=outbox.c.attempts + 1)
     if connection.execute(again).rowcount == 0:
         values = {"id": event.id, "type": event.type, "subject": event.subject, "data": dict(event.data)}
+        values |= {"traceparent": event.traceparent} if event.traceparent else {}
         connection.execute(outbox.insert().values(**values, at=event.time or due, due=due))
 
 
@@ -71,7 +66,9 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
             .values(due=sa.bindparam("again"), attempts=outbox.c.attempts + 1),
             [{"which": row.row, "again": now + min(2.0**row.attempts, 60.0) + 5.0} for row in rows],
         )
-    sent = [Event(type=row.type, id=row.id, subject=row.subject, data=row.data, time=row.at) for row in rows]
+    sent = [
+        Event(row.type, row.id, row.subject, row.data, time=row.at, traceparent=row.traceparent or "") for row in rows
+    ]
     # By id: numbers of rows are used again, and a slow sender must not delete another event under an old number. And
     # only as it was sent: a broker that gave it up in the meantime had it put back.
     taken = [(row.id, row.attempts + 1) for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
-REVISION = "0002"  # of migrations/versions that ends in these tables
+from polyshare.tracing import traceparent
+
+REVISION = "0005"  # of migrations/versions that ends in these tables
 metadata = sa.MetaData()
 
 
@@ -30,6 +32,11 @@ def _word(length: int | None = None) -> sa.types.TypeEngine[str]:
 _Json = sa.JSON(none_as_null=True)  # None is SQL's NULL, not JSON's null
 Id = _word(36)  # a UUID as text
 Key = sa.BigInteger().with_variant(sa.Integer, "sqlite")  # SQLite numbers rows by itself only in INTEGER
+
+
+def _trace() -> sa.Column[str | None]:
+    """The trace (W3C) of what wrote the row; what the row causes goes on with it."""
+    return sa.Column("traceparent", _word(64), default=traceparent)
 
 
 def _part(name: str, *columns: str, where: str) -> sa.Index:
@@ -117,6 +124,7 @@ uploads = sa.Table(
     sa.Column("reused", _Json, nullable=False),  # path → key of a blob that the caller may read
     sa.Column("expires", sa.Double, nullable=False),
     sa.Column("closed", sa.Boolean, nullable=False, server_default=sa.false()),
+    sa.Column("brought", _Json),  # path → base64 of files that came with the declaration, until they are in the store
     _part("uploads_open", "closed", "expires", where="NOT closed"),
 )
 
@@ -153,6 +161,7 @@ jobs = sa.Table(
     sa.Column("inbox", _Json),  # of an ingest: the objects as they were listed, [{path, key, size, etag}]
     sa.Column("log_tail", sa.Text, nullable=False, server_default=""),
     sa.Column("completion", sa.LargeBinary(32)),  # digest of the completion that was accepted
+    _trace(),
     sa.Index("jobs_by_asset", "asset"),
     _part("jobs_unfinished", "state", "created", where="state NOT IN ('done', 'failed')"),
 )
@@ -180,6 +189,7 @@ writes = sa.Table(
     sa.Column("transaction", sa.LargeBinary(32)),
     sa.Column("reason", sa.Text),
     sa.Column("created", sa.Double, nullable=False),
+    _trace(),
     sa.UniqueConstraint("asset", "action"),
     _part("writes_pending", "state", "row", where="state IN ('pending', 'sent')"),
     _part("writes_by_transaction", "transaction", where="state IN ('pending', 'sent')"),
@@ -190,6 +200,7 @@ transactions = sa.Table(
     metadata,
     sa.Column("hash", sa.LargeBinary(32), primary_key=True),
     sa.Column("nonce", sa.BigInteger, nullable=False),
+    sa.Column("sender", sa.LargeBinary(20)),  # whose nonce it is; not noted by older releases
     sa.Column("raw", sa.LargeBinary, nullable=False),
     sa.Column("state", _word(8), nullable=False),  # signed | mined | failed | lost (its nonce went to another)
     sa.Column("fence", sa.BigInteger, nullable=False),
@@ -226,6 +237,7 @@ outbox = sa.Table(
     sa.Column("at", sa.Double, nullable=False),
     sa.Column("due", sa.Double, nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False, server_default="0"),
+    _trace(),
     sa.Index("outbox_due", "due", "row"),
 )
 

@@ -49,6 +49,9 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "erase": ("cli.govern:erase", "delete an asset's bytes for good"),
         "audit": ("cli.govern:audit", "who did what"),
     },
+    "Operate": {
+        "ledger": ("cli.ledger:ledger", "deploy the contracts; who may write, who owns them"),
+    },
 }
 
 

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from polyshare.verify import Report
 
 _LONG_POLL = 25.0  # seconds
+_MOST_BROUGHT, _MOST_FILES_BROUGHT = 64 * 1024, 8  # bytes and files that go with the declaration itself
 _SILENT = Silent()
 _T = TypeVar("_T")
 
@@ -314,7 +315,16 @@ def _files(sources: Sequence[Source]) -> list[api.File]:
     from polyshare.client.folder import manifest_of
 
     manifest = manifest_of(sources)
+    data: dict[str, bytes] = {}
+    if manifest.size <= _MOST_BROUGHT and len(sources) <= _MOST_FILES_BROUGHT:  # else straight to the store
+        data = {source.path: source.read() for source in sources}
     return [
-        api.File(path=e.path, size=e.size, digest=str(e.digest), parts=[part.hex() for part in e.parts])
+        api.File(
+            path=e.path,
+            size=e.size,
+            digest=str(e.digest),
+            parts=[part.hex() for part in e.parts],
+            data=data.get(e.path),
+        )
         for e in manifest.entries
     ]

@@ -15,8 +15,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from polyshare.client.progress import Progress
-from polyshare.errors import Invalid
-from polyshare.hashing import Hashed, hash_files
+from polyshare.errors import Invalid, Mismatch
+from polyshare.hashing import Hashed, digest_bytes, hash_files
 from polyshare.manifest import Entry, Manifest, check_path
 
 
@@ -36,6 +36,16 @@ class Source:
     def entry(self) -> Entry:
         parts = self.hashed.parts if self.hashed.digest.parts > 1 else ()
         return Entry(self.path, self.hashed.digest, parts)
+
+    def read(self) -> bytes:
+        """Its bytes, of a small file. Raises Invalid if it is not there any more, Mismatch if it changed."""
+        try:
+            data = self.file.read_bytes()
+        except OSError as error:
+            raise Invalid(f"{self.file} can't be read: {error.strerror}") from error
+        if digest_bytes(data) != self.hashed.digest:
+            raise Mismatch(f"{self.file} changed while it was registered: register it again")
+        return data
 
 
 def scan(path: Path) -> tuple[list[tuple[str, Path]], list[str]]:

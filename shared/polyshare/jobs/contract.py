@@ -88,7 +88,7 @@ def mounts(layout: Layout, channels: list[str]) -> tuple[Mount, ...]:
 
 def command(environment: Prepared, layout: Layout, program: str | None) -> tuple[str, ...]:
     """What is run: the image's entry point with `train`, else a program of the source, else the environment's own."""
-    if environment.image is not None:
+    if environment.reference.startswith("oci:"):
         return ("train",)
     if not layout.code.is_dir():
         return "python", f"{PROGRAMS}/{DEFAULT_PROGRAM}", "train"

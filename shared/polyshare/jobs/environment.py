@@ -22,7 +22,7 @@ from pathlib import Path
 import rfc8785
 
 from polyshare.errors import Invalid, Mismatch, NotFound, Unavailable
-from polyshare.jobs import bubblewrap, container, scratch
+from polyshare.jobs import bubblewrap, container, registry, scratch
 from polyshare.jobs.sandbox import ENVIRONMENT, PROGRAMS, Mount, Prepared, Wheel, unheard
 
 LOCK = "requirements.txt"
@@ -35,11 +35,12 @@ _IMAGE = re.compile(  # the grammar of distribution/reference, of hosts and name
 _PINNED = re.compile(r"(uv|oci):([^@]+)@sha256:([0-9a-f]{64})")
 
 
-def resolve(reference: str) -> str:
+def resolve(reference: str, registries: str | None = None) -> str:
     """Pin an environment: `uv:sklearn` → `uv:sklearn@sha256:…`, and the like for `oci:` images' tags.
 
-    Raises Invalid if it is no reference, NotFound if there is no such environment, Unavailable where a tag can't be
-    resolved for want of an engine.
+    Tags are resolved by this machine's container engine; where `registries` is given, by their registry (registry.py),
+    without one. Raises Invalid if it is no reference, NotFound if there is no such environment, Unavailable where a tag
+    can't be resolved now.
     """
     kind, colon, rest = reference.partition(":")
     if not colon or kind not in ("uv", "oci") or not rest or len(reference) > 500 or not reference.isprintable():
@@ -52,7 +53,13 @@ def resolve(reference: str) -> str:
         return now
     if not _IMAGE.fullmatch(rest):  # neither an option of the engine's, nor a file of this machine's
         raise Invalid(f"{reference[:200]!r} does not name an image: write oci:registry/name:tag or …@sha256:<digest>")
-    return reference if _PINNED.fullmatch(reference) else container.resolve(reference)
+    if _PINNED.fullmatch(reference):
+        return reference
+    if registries is None:
+        return container.resolve(reference)
+    digest = registry.resolve(rest, [entry.strip() for entry in registries.split(",") if entry.strip()])
+    name, slash, last = rest.rpartition("/")
+    return f"oci:{name}{slash}{last.partition(':')[0]}@{digest}"
 
 
 def digest_of(reference: str) -> bytes:

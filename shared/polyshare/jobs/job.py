@@ -74,6 +74,7 @@ class RunnerState:
 
     state: RunState
     position: int | None = None
+    detail: str = ""  # what it says of one that is gone
 
 
 class Runner(Protocol):

@@ -56,7 +56,7 @@ class Log:
                 time.sleep(min(left, 0.02))
                 return
             if keep:
-                self._add(data)
+                self.add(data)
 
     def drain(self, fd: int) -> None:
         """Take what is still in the pipe when all writers are gone: at most a pipe's capacity."""
@@ -66,7 +66,7 @@ class Log:
                 data = os.read(fd, _PIPE)
                 if not data:
                     return
-                self._add(data)
+                self.add(data)
         except BlockingIOError:
             return
 
@@ -94,7 +94,8 @@ class Log:
         lines = [line.strip() for line in self.tail().splitlines() if line.strip()]
         return lines[-1][:500] if lines else ""
 
-    def _add(self, data: bytes) -> None:
+    def add(self, data: bytes) -> None:
+        """Take what was read elsewhere."""
         self.news = True
         if self._room:
             self._file.write(data[: self._room])

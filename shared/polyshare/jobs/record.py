@@ -43,6 +43,16 @@ class Record:
     finished: Finished | None = None
     log: Path | None = None
 
+    def begun(self) -> dict[str, Any]:
+        """What is known before the run, as JSON, for a step that goes on elsewhere."""
+        inputs = [[channel, entry.to_json()] for channel, entry in self.inputs]
+        return {"started": self.started, "inputs": inputs, "sandbox": self.sandbox, "gaps": list(self.gaps)}
+
+    def resume(self, begun: Mapping[str, Any]) -> None:
+        """Take over what another step noted before the run."""
+        self.started, self.sandbox, self.gaps = float(begun["started"]), begun["sandbox"], begun["gaps"]
+        self.inputs = [(channel, Entry.from_json(entry)) for channel, entry in begun["inputs"]]
+
     def statement(self, outputs: Sequence[Entry], *, now: float | None = None) -> dict[str, Any]:
         """The statement about these outputs, as JSON; `now` is when the run ended, in Unix seconds."""
         dependencies = dependencies_on(self.inputs)

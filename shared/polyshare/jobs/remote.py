@@ -45,12 +45,15 @@ class Remote:
         self._job = job
         self._client = client
         self._cancelled = cancelled
+        self._trace: dict[str, str] = {}
 
     def start(self) -> dict[str, Any]:
         """The job document."""
         document = self._post("start", {"attempt": self._job.attempt})
         if not isinstance(document, dict):
             raise Unavailable("complete_job answered start without a job document")
+        if document.get("traceparent"):
+            self._trace = {"traceparent": str(document["traceparent"])}
         return document
 
     def progress(self, stage: str, log_tail: str) -> None:
@@ -119,7 +122,7 @@ class Remote:
 
     def _post(self, what: str, body: Mapping[str, Any], *, patience: float = _PATIENCE) -> Any:
         url = f"{self._job.endpoint.rstrip('/')}/{self._job.id}/{what}"
-        headers = {"Authorization": f"Bearer {self._job.token}"}
+        headers = {"Authorization": f"Bearer {self._job.token}", **self._trace}
         until = min(time.monotonic() + patience, time.monotonic() + self._job.deadline - time.time())
         pause = 0.5
         while True:

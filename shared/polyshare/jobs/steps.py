@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import json
-import threading
-import time
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import httpx
@@ -19,13 +15,12 @@ from polyshare.jobs import contract, environment, outputs, transfer
 from polyshare.jobs.job import Job, Limits
 from polyshare.jobs.record import Record
 from polyshare.jobs.remote import Fenced, Remote
+from polyshare.jobs.reporter import Reporter
 from polyshare.jobs.sandbox import Finished, Prepared, Run, Sandbox, choose, never
 from polyshare.manifest import Entry
 from polyshare.metadata import check_fields
 
 BUILDER = "urn:polyshare:runner:local:1"
-_TOLD = 1.0  # seconds between reports of the log
-_ALIVE = 10.0  # seconds after which one is made though nothing happened
 _MOST_METRICS = 64
 
 
@@ -37,6 +32,17 @@ class Place:
     cache: Path  # of prepared environments
     cores: frozenset[int] = frozenset()
     sandbox: Callable[[str], Sandbox] = choose
+    prepare: Callable[[str, Path, Callable[[str], None]], Prepared] = environment.prepare
+    builder: str = BUILDER
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """A training between its halves: what is to be run, and what the second half must know of the first."""
+
+    run: Run
+    document: Mapping[str, Any]
+    begun: Mapping[str, Any]  # of the run record
 
 
 def perform(job: Job, client: httpx.Client, place: Place, *, cancelled: Callable[[], bool] = never) -> None:
@@ -44,26 +50,75 @@ def perform(job: Job, client: httpx.Client, place: Place, *, cancelled: Callable
 
     Raises errors.Unavailable when it is to be tried again later; returns quietly when this attempt does not count.
     """
+    _attempt(job, client, place, _Attempt.act, cancelled=cancelled)
+
+
+def fetch(job: Job, client: httpx.Client, place: Place) -> Fetched | None:
+    """The first half of a training that somebody else runs. None when it ended here: told to have failed, or fenced."""
+    fetched: list[Fetched] = []
+
+    def act(attempt: _Attempt) -> None:
+        fetched.append(attempt.before())
+
+    counts = _attempt(job, client, place, act)
+    return fetched[0] if fetched and counts else None
+
+
+def publish(
+    job: Job,
+    client: httpx.Client,
+    place: Place,
+    document: Mapping[str, Any],
+    begun: Mapping[str, Any],
+    finished: Finished,
+    machine: Mapping[str, str],
+) -> bool:
+    """The second half; the log is at log_path(place.work). False when the attempt is fenced."""
+
+    def act(attempt: _Attempt) -> dict[str, Any]:
+        return attempt.resume(begun, finished, machine)
+
+    return _attempt(job, client, place, act, document=document)
+
+
+def log_path(work: Path) -> Path:
+    """Where the log of a job's run is kept."""
+    return work / "log" / "run.log"
+
+
+def _attempt(
+    job: Job,
+    client: httpx.Client,
+    place: Place,
+    act: Callable[[_Attempt], dict[str, Any] | None],
+    *,
+    cancelled: Callable[[], bool] = never,
+    document: Mapping[str, Any] | None = None,
+) -> bool:
+    """Let `act` come to a completion, and tell it; None is not told. False when this attempt does not count."""
     remote = Remote(job, client, cancelled=cancelled)
     try:
-        document = remote.start()
-        with _Reporter(remote) as reporter:
+        known = remote.start() if document is None else document
+        with Reporter(remote) as reporter:
             stopped = _either(cancelled, reporter.fenced.is_set)
-            attempt = _Attempt(job, document, remote, place, reporter, stopped)
+            attempt = _Attempt(job, known, remote, place, reporter, stopped)
             try:
-                completion = attempt.act()
+                completion = act(attempt)
             except (Fenced, Unavailable):
                 raise
             except PolyshareError as error:
                 completion = attempt.failure(error.message)
             if stopped():
-                return
+                return False
+        if completion is None:
+            return True
         try:
             remote.complete(completion)
         except Invalid as error:  # what it left can't be accepted: that is this job's failure
             remote.complete(attempt.failure(error.message))
     except Fenced:
-        return
+        return False
+    return True
 
 
 class Stopped(PolyshareError):
@@ -77,7 +132,7 @@ class _Attempt:
         document: Mapping[str, Any],
         remote: Remote,
         place: Place,
-        reporter: _Reporter,
+        reporter: Reporter,
         stopped: Callable[[], bool],
     ) -> None:
         self._document = document
@@ -88,9 +143,9 @@ class _Attempt:
         self._action = job.action
         self._limits = Limits.from_json(document.get("limits") or {})
         self._layout = contract.Layout(place.work)
-        self._log = place.work / "log" / "run.log"
-        self._log.parent.mkdir()
-        self._record = Record(job.id, job.attempt, job.action, BUILDER, limits=self._limits, log=self._log)
+        self._log = log_path(place.work)
+        self._log.parent.mkdir(exist_ok=True)
+        self._record = Record(job.id, job.attempt, job.action, place.builder, limits=self._limits, log=self._log)
         self._record.asset = str(document.get("asset") or "")
         self._record.parameters = dict(document.get("parameters") or {})
         self._record.program = str(document.get("program") or "")
@@ -118,8 +173,9 @@ class _Attempt:
         stated = {str(item["path"]): str(item["hash"]) for item in channels["inbox"] if "hash" in item}
         return self._completion("ingested", transfer.copy(self._remote, "inbox", files, stated), {})
 
-    def _train(self) -> dict[str, Any]:
-        prepared, sandbox = self._prepare(self._record.environment)
+    def before(self) -> Fetched:
+        """Prepare the environment and bring the inputs of a training."""
+        prepared = self._prepare(self._record.environment)
         self._layout.make()
         channels = self._fetch()
         parameters = self._record.parameters
@@ -131,8 +187,22 @@ class _Attempt:
         environ = contract.environ(parameters, named, self._limits, program, code=code)
         mounts = contract.mounts(self._layout, named)
         run = Run(prepared, command, mounts, environ, self._limits, self._log, self._place.cores)
+        return Fetched(run, self._document, self._record.begun())
+
+    def resume(self, begun: Mapping[str, Any], finished: Finished, machine: Mapping[str, str]) -> dict[str, Any]:
+        """Go on with a training that ran elsewhere."""
+        self._record.resume(begun)
+        self._record.machine = machine
+        self._record.finished = finished
+        return self._after(finished)
+
+    def _train(self) -> dict[str, Any]:
+        run = self.before().run
+        sandbox = self._place.sandbox(self._record.environment)
         self._report.stage("running")
-        finished = self._execute(sandbox, run)
+        return self._after(self._execute(sandbox, run))
+
+    def _after(self, finished: Finished) -> dict[str, Any]:
         self._report.stage("publishing")
         report = self._publish(self._log.parent, "there is no log")
         if finished.status != "done":
@@ -164,7 +234,8 @@ class _Attempt:
 
         def prepare(reference: str) -> Prepared:
             named = next((pin for pin in pinned if pin.startswith(reference + "@")), None)
-            prepared = environment.prepare(named or environment.resolve(reference), self._place.cache, self._report.say)
+            reference = named or environment.resolve(reference)
+            prepared = self._place.prepare(reference, self._place.cache, self._report.say)
             wheels.update({f"{w.name}=={w.version}": w for w in prepared.wheels})
             return prepared
 
@@ -193,16 +264,16 @@ class _Attempt:
         entries = self._publish(translated.model.parent, "the translation has no files")
         return self._completion("translated", entries, dict(translated.metadata))
 
-    def _prepare(self, reference: str) -> tuple[Prepared, Sandbox]:
+    def _prepare(self, reference: str) -> Prepared:
         self._report.stage("preparing")
         try:
             sandbox = self._place.sandbox(reference)
         except Unavailable as error:
             raise Stopped(error.message) from error  # trying again on this machine would not help
-        prepared = environment.prepare(reference, self._place.cache, self._report.say)
+        prepared = self._place.prepare(reference, self._place.cache, self._report.say)
         self._record.sandbox, self._record.gaps = sandbox.name, sandbox.gaps
         self._record.wheels = prepared.wheels
-        return prepared, sandbox
+        return prepared
 
     def _fetch(self) -> list[str]:
         self._report.stage("fetching")
@@ -269,72 +340,6 @@ class _Attempt:
             "metadata": dict(metadata),
             "run": self._record.statement(entries),
         }
-
-
-class _Reporter:
-    """Tells complete_job how far the job is, from a thread of its own; learns from it when the job is cancelled.
-
-    Each stage is told at once and in order, the log's tail at most once in `_TOLD`.
-    """
-
-    def __init__(self, remote: Remote) -> None:
-        self.fenced = threading.Event()
-        self._remote = remote
-        self._stage, self._tail = "preparing", ""
-        self._ahead: deque[str] = deque()  # stages not told yet
-        self._changed = threading.Condition()
-        self._news = self._over = False
-        self._thread = threading.Thread(target=self._loop, name="reporter", daemon=True)
-
-    def stage(self, stage: str) -> None:
-        with self._changed:
-            self._ahead.append(stage)
-            self._changed.notify()
-
-    def say(self, tail: str) -> None:
-        """The log's tail."""
-        with self._changed:
-            self._tail = tail.encode()[-16_384:].decode(errors="ignore")
-            self._news = True
-            self._changed.notify()
-
-    def __enter__(self) -> _Reporter:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        with self._changed:
-            self._over = True
-            self._changed.notify()
-        self._thread.join(timeout=60)
-
-    def _loop(self) -> None:
-        while self._due():
-            try:
-                self._remote.progress(self._stage, self._tail)
-            except Fenced:
-                self.fenced.set()
-                return
-            except PolyshareError:
-                pass  # it is told again; the job itself does not need it
-
-    def _due(self) -> bool:
-        """Wait until there is something to tell; False when all is told and the job is over."""
-        told = time.monotonic()
-        with self._changed:
-            while not self._ahead and not self._over:
-                left = told + (_TOLD if self._news else _ALIVE) - time.monotonic()
-                if left <= 0:
-                    break
-                self._changed.wait(left)
-            if self._ahead:
-                self._stage = self._ahead.popleft()
-            elif self._over:
-                return False
-            self._news = False
-            return True
 
 
 def _either(one: Callable[[], bool], other: Callable[[], bool]) -> Callable[[], bool]:

@@ -11,16 +11,17 @@ from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
-from polyshare.errors import Misconfigured
+from polyshare.errors import Misconfigured, Mismatch
 from polyshare.ledger.gas import gas_of_all
 from polyshare.ledger.journal import Journal
-from polyshare.ledger.keys import Key, load_key
+from polyshare.ledger.keys import Signer, find_signer
 from polyshare.ledger.node import NodeFolder
-from polyshare.ledger.read import asset_state, selector
+from polyshare.ledger.read import asset_state, check_contracts, selector
 from polyshare.ledger.reasons import Reason
 from polyshare.ledger.record import trust_root
 from polyshare.ledger.recursion import limit_kept
-from polyshare.ledger.rpc import NodeRefused, Rpc, hexadecimal, octets
+from polyshare.ledger.rpc import NodeRefused, Nodes, Rpc, hexadecimal, octets
+from polyshare.ledger.signing import nonce_of, sign_transaction
 from polyshare.metadata import keccak256
 from polyshare.ports import AssetState, Receipt, Register, Result, Revocation, SignedTransaction, TrustRoot
 from polyshare.settings import Settings
@@ -38,64 +39,79 @@ class ChainLedger:
     """
 
     def __init__(
-        self, rpc: Rpc, trust_root: TrustRoot, key: Key | None = None, *, journal: Journal | None = None
+        self, rpc: Rpc, trust_root: TrustRoot, key: Signer | None = None, *, journal: Journal | None = None
     ) -> None:
         self._rpc, self._trust_root, self._key, self._journal = rpc, trust_root, key, journal
         self._codec: Any = None
-        self._chain_checked = False
 
     @classmethod
     def from_settings(cls, settings: Settings) -> ChainLedger:
-        """The ledger that settings name, with a key where they name its file. Raises Misconfigured."""
+        """The ledger that settings name, with a key where they name one. Raises Misconfigured."""
         if not settings.ledger_rpc:
             raise Misconfigured("POLYSHARE_LEDGER_RPC is missing: set it to the URL of a node of the ledger's chain")
+        root = trust_root(settings.trust_root)
+
+        def admit(node: Rpc) -> None:
+            try:
+                check_contracts(node, root)
+            except Mismatch as error:
+                told = "set POLYSHARE_LEDGER_RPC to a node of the ledger, and POLYSHARE_TRUST_ROOT to what was deployed"
+                raise Misconfigured(f"{error.message}; {told}") from error
+
         return cls(
-            Rpc(settings.ledger_rpc),
-            trust_root(settings.trust_root),
-            load_key(settings.ledger_key_file) if settings.ledger_key_file else None,
+            Nodes(settings.ledger_rpc, admit=admit),
+            root,
+            find_signer(settings.ledger_key_file, settings.ledger_kms_key),
             journal=NodeFolder.of(settings.data).journal if settings.data else None,
         )
 
     def trust_root(self) -> TrustRoot:
         return self._trust_root
 
+    def writer(self) -> bytes:
+        return self._writer().address
+
     def sign(
         self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation], nonce: int
     ) -> SignedTransaction:
-        """Raises Misconfigured where the registry would refuse the key or the node is on another chain."""
-        key = self._writer()
-        self._check_allowed(key)
-        return key.sign(
-            {
-                "nonce": nonce,
-                "gasPrice": 0,
-                "gas": gas_of_all(entries),
-                "to": self._trust_root.registry,
-                "value": 0,
-                "data": self._encode(entries),
-                "chainId": self._trust_root.chain_id,
-            }
+        """Raises Misconfigured where the registry would refuse the key."""
+        key, registry = self._writer(), self._trust_root.registry
+        if not is_writer(self._rpc, registry, key.address):
+            raise Misconfigured(
+                f"the registry {hexadecimal(registry)} does not let {hexadecimal(key.address)} write: its owner must "
+                f"allow this writer (polyshare ledger allow {hexadecimal(key.address)})"
+            )
+        return sign_transaction(
+            key,
+            chain_id=self._trust_root.chain_id,
+            nonce=nonce,
+            gas=gas_of_all(entries),
+            to=registry,
+            data=self._encode(entries),
         )
 
     def send(self, raw: bytes) -> None:
-        key, nonce = self._writer(), nonce_of(raw)
-        with self._journal.noting(key.address, nonce, raw) if self._journal else nullcontext():
+        noting = self._journal.noting(self.writer(), nonce_of(raw), raw) if self._journal else nullcontext()
+        with noting:
             send_raw(self._rpc, raw)
 
     def receipt(self, transaction: bytes, *, wait: float = 0) -> Receipt | None:
         found = wait_for_receipt(self._rpc, transaction, wait)
         if found is None:
             return None
+        succeeded = int(found["status"], 16) == 1
+        if not succeeded and not self._was_writer(octets(found["from"]), found["blockNumber"]):
+            return None
         block = self._rpc.call("eth_getBlockByNumber", found["blockNumber"], False)
         return Receipt(
-            succeeded=int(found["status"], 16) == 1,
+            succeeded=succeeded,
             block=int(found["blockNumber"], 16),
             time=float(int(block["timestamp"], 16)),
             rejected=self._rejected(found["logs"]),
         )
 
-    def next_nonce(self) -> int:
-        return nonce_at(self._rpc, self._writer().address)
+    def next_nonce(self, sender: bytes | None = None) -> int:
+        return nonce_at(self._rpc, sender or self._writer().address)
 
     def capacity(self) -> int:
         block = self._rpc.call("eth_getBlockByNumber", "latest", False)
@@ -104,25 +120,20 @@ class ChainLedger:
     def asset(self, address: bytes) -> AssetState:
         return asset_state(self._rpc, address)
 
-    def _writer(self) -> Key:
+    def _writer(self) -> Signer:
         if self._key is None:
-            raise Misconfigured("this process has no ledger key, so it can't write: set POLYSHARE_LEDGER_KEY_FILE")
+            raise Misconfigured(
+                "this process has no ledger key, so it can't write: set POLYSHARE_LEDGER_KEY_FILE, or "
+                "POLYSHARE_LEDGER_KMS_KEY"
+            )
         return self._key
 
-    def _check_allowed(self, key: Key) -> None:
-        if not self._chain_checked:
-            chain = int(self._rpc.call("eth_chainId"), 16)
-            if chain != self._trust_root.chain_id:
-                raise Misconfigured(
-                    f"the node at {self._rpc.url} is on chain {chain}, the trust root on {self._trust_root.chain_id}: "
-                    "set POLYSHARE_LEDGER_RPC to a node of that chain"
-                )
-            self._chain_checked = True
-        if not is_writer(self._rpc, self._trust_root.registry, key.address):
-            raise Misconfigured(
-                f"the registry {hexadecimal(self._trust_root.registry)} does not let {hexadecimal(key.address)} write: "
-                "its owner must allow this writer"
-            )
+    def _was_writer(self, address: bytes, block: str) -> bool:
+        """Whether the registry let an account write then; now, where the node does not keep the state of that block."""
+        try:
+            return is_writer(self._rpc, self._trust_root.registry, address, block)
+        except NodeRefused:
+            return is_writer(self._rpc, self._trust_root.registry, address)
 
     def _encode(self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation]) -> bytes:
         if self._codec is None:
@@ -161,13 +172,6 @@ def call_data(codec: Any, entries: Sequence[Register] | Sequence[Result] | Seque
     return selector(f"{function}({types})") + bytes(codec.encode([types], [rows]))
 
 
-def nonce_of(raw: bytes) -> int:
-    """The nonce of a signed transaction of type 0."""
-    import rlp  # type: ignore[import-untyped]
-
-    return int.from_bytes(rlp.decode(raw)[0], "big")
-
-
 def send_raw(rpc: Rpc, raw: bytes) -> None:
     """Hand signed bytes to a node. That it has them already, or another transaction of that nonce, is no error:
     the receipt, or its absence, tells."""
@@ -195,8 +199,8 @@ def nonce_at(rpc: Rpc, address: bytes) -> int:
     return int(rpc.call("eth_getTransactionCount", hexadecimal(address), "latest"), 16)
 
 
-def is_writer(rpc: Rpc, registry: bytes, address: bytes) -> bool:
+def is_writer(rpc: Rpc, registry: bytes, address: bytes, block: str = "latest") -> bool:
     """Whether the registry lets an account write."""
     data = selector("isWriter(address)") + bytes(12) + address
-    answer = rpc.call("eth_call", {"to": hexadecimal(registry), "data": hexadecimal(data)}, "latest")
+    answer = rpc.call("eth_call", {"to": hexadecimal(registry), "data": hexadecimal(data)}, block)
     return int(octets(answer).hex() or "0", 16) == 1

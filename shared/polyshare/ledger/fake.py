@@ -15,6 +15,7 @@ from polyshare.metadata import keccak256
 from polyshare.ports import AssetState, Receipt, Register, Result, Revocation, SignedTransaction, TrustRoot
 
 _ZERO = bytes(32)
+_WRITER = keccak256(b"writer")[12:]
 _WITH_RESULT = (Kind.MODEL, Kind.TRANSLATION)
 _FIRST_BLOCK, _PERIOD = 1_700_000_000.0, 1.0  # seconds
 
@@ -48,11 +49,14 @@ class FakeLedger:
     def trust_root(self) -> TrustRoot:
         return self._trust_root
 
+    def writer(self) -> bytes:
+        return _WRITER
+
     def sign(
         self, entries: Sequence[Register] | Sequence[Result] | Sequence[Revocation], nonce: int
     ) -> SignedTransaction:
         raw = json.dumps({"nonce": nonce, "entries": [_to_json(entry) for entry in entries]}).encode()
-        return SignedTransaction(keccak256(raw), raw, nonce)
+        return SignedTransaction(keccak256(raw), raw, nonce, _WRITER)
 
     def send(self, raw: bytes) -> None:
         nonce = json.loads(raw)["nonce"]
@@ -75,7 +79,7 @@ class FakeLedger:
     def receipt(self, transaction: bytes, *, wait: float = 0) -> Receipt | None:
         return self._receipts.get(transaction)
 
-    def next_nonce(self) -> int:
+    def next_nonce(self, sender: bytes | None = None) -> int:
         return self._nonce
 
     def capacity(self) -> int:

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 
 from polyshare.errors import Mismatch, Unavailable
 from polyshare.ledger import artifacts
-from polyshare.ledger.rpc import Rpc, hexadecimal, octets
+from polyshare.ledger.rpc import Nodes, Rpc, hexadecimal, octets
 from polyshare.metadata import keccak256
 from polyshare.ports import AssetState, TrustRoot
 
 
 def read_asset(url: str, address: bytes) -> AssetState:
     """Code, result and revocation of the contract at an address; what is absent was absent at the block."""
-    with Rpc(url) as rpc:
+    with Nodes(url) as rpc:
         return asset_state(rpc, address)
 
 
@@ -31,19 +31,24 @@ class RegistryState:
 
 def read_registry(url: str, registry: bytes) -> RegistryState:
     """Read count and head of one block; raises Unavailable if the chain moves on too fast for that."""
+    with Nodes(url) as rpc:
+        return registry_state(rpc, registry)
+
+
+def registry_state(rpc: Rpc, registry: bytes) -> RegistryState:
+    """As `read_registry`, over a connection that is there."""
     calls = [_eth_call(registry, selector("count()")), _eth_call(registry, selector("head()"))]
-    with Rpc(url) as rpc:
-        for _ in range(10):  # by no block's number: a node need not keep the state of old ones
-            block = rpc.call("eth_blockNumber")
-            count, head = rpc.batch(calls)
-            if rpc.call("eth_blockNumber") == block and octets(head):
-                return RegistryState(int(count, 16), octets(head), int(block, 16))
+    for _ in range(10):  # by no block's number: a node need not keep the state of old ones
+        block = rpc.call("eth_blockNumber")
+        count, head = rpc.batch(calls)
+        if rpc.call("eth_blockNumber") == block and octets(head):
+            return RegistryState(int(count, 16), octets(head), int(block, 16))
     raise Unavailable(f"there is no registry at {hexadecimal(registry)}, or it is written to all the time")
 
 
 def read_contract_of(url: str, registry: bytes, asset: bytes) -> bytes | None:
     """The contract that the registry names for an asset's id (16 bytes); None if it is not registered."""
-    with Rpc(url) as rpc:
+    with Nodes(url) as rpc:
         answer = rpc.batch([_eth_call(registry, selector("contractOf(bytes16)") + asset + bytes(16))])[0]
     address = octets(answer)[12:]
     return address if any(address) else None
@@ -51,7 +56,7 @@ def read_contract_of(url: str, registry: bytes, asset: bytes) -> bytes | None:
 
 def check_trust_root(url: str, trust_root: TrustRoot) -> None:
     """Compare chain, registry and definitions with what this polyshare was built from; raises Mismatch naming which."""
-    with Rpc(url) as rpc:
+    with Nodes(url) as rpc:
         check_contracts(rpc, trust_root)
 
 

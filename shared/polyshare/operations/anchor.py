@@ -8,6 +8,7 @@ And where even the catalogue is lost, the contracts pass over what they have.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,10 +22,13 @@ from polyshare.catalogue.tables import assets, stages, transactions, writes
 from polyshare.errors import Unavailable
 from polyshare.ledger.gas import TRANSACTION, gas_of
 from polyshare.ports import Receipt, Register, Result, Revocation, SignedTransaction
+from polyshare.tracing import child_of, parse
 
 _LEASE, _LEASE_SECONDS = "anchor", 10.0
 _SLICE, _PATIENCE = 2.0, 20.0  # seconds: until the lease is renewed, and until the caller is told to come again
 _PAGE = 500  # pending writes read at a time
+_BLOCKS = 8  # filled before the first is waited for: a network takes a second or more for each
+_log = logging.getLogger("polyshare")
 
 Entry = Register | Result | Revocation
 Write = sa.Row[Any]
@@ -45,6 +49,8 @@ def anchor(ports: Ports) -> int:
     """
     ended = 0
     while _has_work(ports):
+        if ports.ending():
+            raise Unavailable("this instance of anchor ends: another one goes on", retry_after=1)
         lease = acquire(ports, _LEASE, _LEASE_SECONDS)
         if lease is None:
             return ended
@@ -64,7 +70,7 @@ class _Anchoring:
 
     def run(self) -> int:
         ended = self._settle()
-        while batches := self._next_batches():
+        while not self._ports.ending() and (batches := self._next_batches()):
             self._store(batches)
             ended += self._settle()
             self._ports.gather()
@@ -94,11 +100,13 @@ class _Anchoring:
         waited = 0.0
         while True:
             # A nonce that is used, and then no receipt: in this order, or it could have been mined in between.
-            used = self._ledger.next_nonce() > transaction.nonce
+            used = self._ledger.next_nonce(transaction.sender) > transaction.nonce
             receipt = self._ledger.receipt(transaction.hash, wait=0 if used else _SLICE)
             if receipt is not None or used:
                 return receipt
             waited += _SLICE
+            if self._ports.ending():  # who takes the lease next sends the same bytes again
+                raise Unavailable("this instance of anchor ends: another one goes on", retry_after=1)
             if waited >= _PATIENCE:
                 raise Unavailable(
                     f"the ledger has not mined transaction 0x{transaction.hash.hex()} (nonce {transaction.nonce}) yet: "
@@ -129,14 +137,35 @@ class _Anchoring:
                     [{"a": write.asset} for write in done],
                 )
                 _add_stages(connection, self._ports, [(write.asset, stage, None) for write in done])
-                outbox.append_all(connection, event, subjects=[write.asset for write in done], ports=self._ports)
+                ids = [write.asset for write in done]  # one event tells of all: takers have less to do
+                outbox.append(
+                    connection,
+                    event,
+                    subject=ids[0],
+                    data={"assets": ids},
+                    trace=done[0].traceparent,
+                    ports=self._ports,
+                )
             for write in carried:
                 reason = receipt.rejected.get(bytes.fromhex(write.entry["id"]))
                 if reason is not None:
                     self._reject(connection, write, reason)
             _mark(connection, transaction, "mined")
         self._ports.wake()
+        self._tell(carried, transaction)
         return len(carried)
+
+    def _tell(self, carried: Sequence[Write], transaction: sa.Row[Any]) -> None:
+        """One batch serves many traces: each gets a span from when its record was wanted until it was final."""
+        telemetry, now = self._ports.telemetry, self._ports.clock.now()
+        telemetry.measure("polyshare.anchor.batch", len(carried))
+        for write in carried:
+            telemetry.measure("polyshare.anchor.latency", now - write.created, action=write.action)
+            parent = parse(write.traceparent)
+            if parent is not None:
+                named = {"polyshare__asset": write.asset, "polyshare__transaction": f"0x{transaction.hash.hex()}"}
+                telemetry.span(f"ledger {write.action}", child_of(parent), parent, write.created, now, **named)
+        _log.info("anchored", extra={"fields": {"records": len(carried), "transaction": f"0x{transaction.hash.hex()}"}})
 
     def _revert(self, transaction: sa.Row[Any]) -> int:
         """Set the culprit aside if it was alone; else each half is tried by itself (see `_next_batches`)."""
@@ -163,21 +192,24 @@ class _Anchoring:
         _add_stages(connection, self._ports, [(write.asset, "rejected by the ledger", reason)])
 
     def _next_batches(self) -> list[list[Write]]:
-        """What goes into the next transactions, one for each action, which together fit into a block."""
+        """What goes into the next transactions: of a block's, which fit into it together, one for each action."""
         with self._ports.catalogue.reading() as connection:
             halves = _halves_of_a_failed_one(connection)
             if halves:
                 return halves
-            batches: dict[str, list[Write]] = {}
-            room: int | None = None
+            blocks: list[dict[str, list[Write]]] = []
+            capacity = room = 0
             for write in _ready(connection):
-                room = self._ledger.capacity() if room is None else room
-                gas = gas_of(entry_of(write)) * 64 // 63 + (0 if write.action in batches else TRANSACTION * 64 // 63)
-                if gas > room and batches:
-                    break
-                room -= gas
-                batches.setdefault(write.action, []).append(write)
-        return list(batches.values())
+                capacity = capacity or self._ledger.capacity()
+                gas, first = gas_of(entry_of(write)) * 64 // 63, TRANSACTION * 64 // 63
+                if not blocks or gas + first * (write.action not in blocks[-1]) > room:
+                    if len(blocks) == _BLOCKS:
+                        break
+                    blocks.append({})
+                    room = capacity
+                room -= gas + first * (write.action not in blocks[-1])
+                blocks[-1].setdefault(write.action, []).append(write)
+        return [batch for batches in blocks for batch in batches.values()]
 
     def _store(self, batches: Sequence[Sequence[Write]]) -> None:
         """Sign, then store the signed bytes with what they carry, in one transaction on the catalogue."""
@@ -193,6 +225,7 @@ class _Anchoring:
                     {
                         "hash": transaction.hash,
                         "nonce": transaction.nonce,
+                        "sender": transaction.sender,
                         "raw": transaction.raw,
                         "state": "signed",
                         "fence": self._lease.fence,
@@ -215,13 +248,16 @@ class _Anchoring:
     def _next_nonce(self) -> int:
         """The chain's, when nothing is under way. Where the chain is behind the catalogue, what it forgot goes first.
 
-        That is an embedded chain whose files were lost, or a node that lags. A nonce is never signed for twice.
+        That is an embedded chain whose files were lost, or a node that lags. A nonce is never signed for twice. What
+        another key signed, before this one took its place, has nonces of its own.
         """
         chain = self._ledger.next_nonce()
+        sender = transactions.c.sender
+        ours = sa.or_(sender == self._ledger.writer(), sender.is_(None))  # not noted before there was more than one
         with self._ports.catalogue.reading() as connection:
             forgotten = connection.execute(
                 sa.select(transactions)
-                .where(transactions.c.state.in_(("mined", "failed", "lost")), transactions.c.nonce >= chain)
+                .where(transactions.c.state.in_(("mined", "failed", "lost")), transactions.c.nonce >= chain, ours)
                 .order_by(transactions.c.nonce, transactions.c.state == "lost")
             ).all()
         for transaction in forgotten:

@@ -59,7 +59,7 @@ def reserve_model(ports: Ports, caller: Caller, body: mlaas.ReserveModel) -> mla
     if found.kind != Kind.DATASET:
         raise Invalid(f"{dataset} is a {Kind(found.kind).label}, not a dataset")
     image = given.train_image if given.train_image.startswith(("uv:", "oci:")) else f"oci:{given.train_image}"
-    asked = {"dataset": found.id, "image": resolve(image)}
+    asked = {"dataset": found.id, "image": resolve(image, ports.settings.image_registries)}
     fields: dict[str, Any] = {"developer_id": given.developer_id}
     if given.res_hash is not None:
         fields["res_hash"] = hash_of(given.res_hash)

@@ -7,7 +7,6 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from polyshare import events
 from polyshare.api import (
     RegisterDataset,
     Registered,
@@ -25,7 +24,7 @@ from polyshare.errors import Conflict, Erased, Invalid, PolyshareError
 from polyshare.manifest import Manifest
 from polyshare.metadata import Metadata, check_fields
 from polyshare.operations.access import Asset, find
-from polyshare.operations.register import Declaration, declare, manifest_of, progress
+from polyshare.operations.register import Declaration, brought_of, declare, manifest_of, progress
 
 REGISTERED_STATES = (State.REGISTERED, State.QUEUED, State.RUNNING, State.PUBLISHING, State.TRAINED, State.TRANSLATED)
 _MOST_PARAMETERS = 200
@@ -34,7 +33,7 @@ _MOST_PARAMETERS = 200
 def register_dataset(ports: Ports, caller: Caller, body: RegisterDataset, key: str | None) -> Registered | Uploading:
     """Raises Invalid, Forbidden, Conflict, TooLarge."""
     manifest = _content(manifest_of(body.files))
-    return declare(ports, caller, Declaration(Kind.DATASET, body, manifest), key)
+    return declare(ports, caller, Declaration(Kind.DATASET, body, manifest, brought=brought_of(body.files)), key)
 
 
 def register_imported(
@@ -57,6 +56,7 @@ def register_imported(
         parents=[(parent.id, "dataset") for parent in linked],
         fields={"trained_by_platform": False, **fields},
         reserved=reserved,
+        brought=brought_of(body.files),
     )
     return declare(ports, caller, declaration, key)
 
@@ -73,7 +73,7 @@ def register_model(
         raise Invalid(f"the source has no file {body.program!r}: name its entry with program")
     with ports.catalogue.reading() as connection:
         dataset = _parent(connection, caller, body.dataset, Kind.DATASET, ports.clock.now(), body.allow_revoked)
-    environment = resolve(body.image)
+    environment = resolve(body.image, ports.settings.image_registries)
     request = {
         "schema": "polyshare/training/1",
         "environment": environment,
@@ -89,7 +89,17 @@ def register_model(
     }
     fields = {"environment": environment}
     linked = [(dataset.id, "dataset")]
-    declaration = Declaration(Kind.MODEL, body, source, linked, request, job="train", fields=fields, reserved=reserved)
+    declaration = Declaration(
+        Kind.MODEL,
+        body,
+        source,
+        linked,
+        request,
+        job="train",
+        fields=fields,
+        reserved=reserved,
+        brought=brought_of(body.source),
+    )
     return declare(ports, caller, declaration, key)
 
 
@@ -156,10 +166,10 @@ def translate(ports: Ports, caller: Caller, body: Translate) -> tuple[Registered
     return declare(ports, caller, declaration, None), True
 
 
-def translate_trained(ports: Ports, event: events.Event) -> None:
+def translate_trained(ports: Ports, asset: str) -> None:
     """Translation follows training by itself, for whoever registered the model; it never fails the training."""
     with ports.catalogue.reading() as connection:
-        model = connection.execute(sa.select(assets).where(assets.c.id == event.subject)).first()
+        model = connection.execute(sa.select(assets).where(assets.c.id == asset)).first()
         if model is None or model.kind != Kind.MODEL or model.state != State.TRAINED:
             return
         if model.erased is not None or not (model.request or {}).get("translate"):

@@ -23,9 +23,9 @@ from polyshare.manifest import commitment
 from polyshare.metadata import Metadata
 from polyshare.operations import journal
 from polyshare.operations.govern import queue_revocation
-from polyshare.operations.jobs import ledger_result, queue_result
 from polyshare.operations.models import was_translated
 from polyshare.operations.register import queue_registration
+from polyshare.operations.results import ledger_result, queue_result
 from polyshare.ports import AssetState
 
 

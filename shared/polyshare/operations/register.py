@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -24,14 +25,27 @@ from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.locks import lock, lock_asset
 from polyshare.catalogue.tables import assets, files, idempotency, inbox_drops, jobs, parents, stages, uploads, writes
-from polyshare.errors import Conflict, Erased, Invalid, NotFound
+from polyshare.errors import Conflict, Erased, Invalid, Mismatch, NotFound, TooLarge
+from polyshare.hashing import digest_bytes
 from polyshare.ledger.record import Record, asset_address, trust_root
 from polyshare.manifest import Manifest, commitment
 from polyshare.metadata import Metadata, check_fields
 from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
 from polyshare.operations.reserve import is_reserved, take
-from polyshare.operations.uploads import Stored, close, collect, missing, open_upload, sign_first
+from polyshare.operations.uploads import (
+    MOST_BROUGHT,
+    MOST_FILES_BROUGHT,
+    Stored,
+    close,
+    collect,
+    missing,
+    open_upload,
+    sign_first,
+    store_brought,
+    stored_by,
+)
+from polyshare.tracing import traceparent
 
 DERIVED = (  # metadata that we write
     *("name", "version", "organisation", "registrant", "kind", "files", "bytes"),
@@ -52,11 +66,26 @@ class Declaration:
     fields: Mapping[str, Any] = field(default_factory=dict)  # further metadata
     once: str | None = None  # what the registry has one of, whoever asks for it
     reserved: str | None = None  # the id that was given out for it
+    brought: Mapping[str, bytes] = field(default_factory=dict)  # path → bytes, of files that came with it
 
 
 def manifest_of(listed: Sequence[File]) -> Manifest:
     """Raises Invalid or Mismatch naming the path."""
-    return Manifest.from_json(msgspec.to_builtins(listed))
+    return Manifest.from_json(
+        [{name: getattr(file, name) for name in ("path", "size", "digest", "parts")} for file in listed]
+    )
+
+
+def brought_of(listed: Sequence[File]) -> dict[str, bytes]:
+    """Path → bytes of the files that came with a declaration. Raises TooLarge, and Mismatch naming the path."""
+    found = {file.path: file.data for file in listed if file.data is not None}
+    if len(found) > MOST_FILES_BROUGHT or sum(map(len, found.values())) > MOST_BROUGHT:
+        most = f"{MOST_FILES_BROUGHT} files of {MOST_BROUGHT} bytes together"
+        raise TooLarge(f"a declaration brings at most {most}: leave out their data and upload them")
+    for file in listed:
+        if file.path in found and str(digest_bytes(found[file.path])) != file.digest:
+            raise Mismatch(f"the data of {file.path!r} is not what its digest {file.digest} says")
+    return found
 
 
 def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | None) -> Registered | Uploading:
@@ -71,11 +100,14 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
     asked = _fingerprint(declaration, organisation)
     now = ports.clock.now()
     subject, key = ("", declaration.once) if declaration.once else (caller.subject, key)
-    with ports.catalogue.transaction(flushed=False) as connection:  # nothing is acknowledged yet
+    # What needs no upload is frozen at once; of the rest nothing is fixed yet, so it may be forgotten.
+    complete = bool(declaration.brought) or not declaration.manifest.entries
+    row = None
+    with ports.catalogue.transaction(flushed=complete) as connection:
         if key:
             lock(connection, f"idempotency {subject} {key}")
         asset = _begun(connection, subject, key, asked) if key else None
-        new = asset is None and not declaration.reserved
+        absent: list[str] | None = None
         if asset is None:
             asset = take(connection, declaration.reserved) if declaration.reserved else ports.new_id()
             connection.execute(
@@ -100,29 +132,40 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
                         id=ports.new_id(), asset=asset, action=declaration.job, state="waiting", attempt=0, created=now
                     )
                 )
-            open_upload(connection, ports, caller, asset, organisation, declaration.manifest)
+            reused = open_upload(connection, ports, caller, asset, organisation, declaration.manifest)
             connection.execute(stages.insert().values(asset=asset, stage=State.UPLOADING, at=now))
             if key:
                 connection.execute(
                     idempotency.insert().values(subject=subject, key=key, request=asked, asset=asset, at=now)
                 )
-    return progress(ports, asset, new=new)
+            absent = [entry.path for entry in declaration.manifest.entries if entry.path not in reused]
+            if complete and declaration.brought.keys() >= set(absent):
+                stored = stored_by(organisation, asset, declaration.manifest, reused)
+                begun = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+                row = _freeze(connection, ports, begun, stored, reused, declaration.brought)
+    if row is not None:
+        return registered(acknowledge(ports, row))
+    return progress(ports, asset, absent if not declaration.reserved else None)
 
 
-def progress(ports: Ports, asset: str, *, new: bool = False) -> Registered | Uploading:
+def progress(ports: Ports, asset: str, absent: Sequence[str] | None = None) -> Registered | Uploading:
     """How far a registration is: registered, or what must still be uploaded. Confirms what has nothing to upload.
 
-    Of a new one, nothing can be in the store yet.
+    `absent`: what is known to be missing.
     """
     with ports.catalogue.reading() as connection:
         row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         if row.state not in UNACKNOWLEDGED:
             return registered(row)
         upload = connection.execute(sa.select(uploads).where(uploads.c.id == asset)).one()
-        absent = missing(connection, ports, asset, new=new) if row.state == State.UPLOADING else []
+        if row.state != State.UPLOADING:
+            absent = []
+        elif absent is None:
+            absent = missing(connection, ports, asset)
     if absent:
-        return Uploading(id=asset, missing=absent, urls=sign_first(ports, upload, absent), expires=upload.expires)
-    return confirm(ports, asset)
+        urls = sign_first(ports, row.organisation, asset, Manifest.from_json(upload.files), absent)
+        return Uploading(id=asset, missing=list(absent), urls=urls, expires=upload.expires)
+    return _confirm(ports, row, upload)
 
 
 def uploading(connection: sa.Connection, caller: Caller, asset: str) -> Asset:
@@ -135,18 +178,28 @@ def uploading(connection: sa.Connection, caller: Caller, asset: str) -> Asset:
     return row
 
 
-def confirm(ports: Ports, asset: str) -> Registered:
-    """Register an asset whose bytes are all there; again is the same. Raises Conflict naming what is missing."""
+def confirm(ports: Ports, asset: str, caller: Caller | None = None) -> Registered:
+    """Register an asset whose bytes are all there; again is the same. Raises Conflict naming what is missing.
+
+    With a caller, NotFound unless it is the caller's own.
+    """
     with ports.catalogue.reading() as connection:
-        row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        if caller is not None:
+            row = uploading(connection, caller, asset)
+        else:
+            row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         upload = connection.execute(sa.select(uploads).where(uploads.c.id == asset)).first()
     if is_reserved(row):
         raise Conflict(f"{asset} is reserved, and nothing was said of it yet that could be confirmed")
+    return _confirm(ports, row, upload)
+
+
+def _confirm(ports: Ports, row: Asset, upload: sa.Row[Any] | None) -> Registered:
     if row.state == State.UPLOADING:
         if upload is None or upload.closed:
-            raise NotFound(f"the upload of {asset} has expired: begin again")
-        stored = collect(ports, row.organisation, asset, Manifest.from_json(upload.files), upload.reused)
-        row = freeze(ports, asset, stored, upload.reused)
+            raise NotFound(f"the upload of {row.id} has expired: begin again")
+        stored = collect(ports, row.organisation, row.id, Manifest.from_json(upload.files), upload.reused)
+        row = freeze(ports, row.id, stored, upload.reused)
     if row.state == State.REGISTERING:
         row = acknowledge(ports, row)
     return registered(row)
@@ -161,52 +214,74 @@ def freeze(
 ) -> Asset:
     """Fix the record, and so the contract's address. Nothing in it is computed later. `also`: in its transaction."""
     with ports.catalogue.transaction() as connection:
-        lock_asset(connection, asset)
-        row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        row = lock_asset(connection, asset)
+        assert row is not None
         if row.state != State.UPLOADING:
             return row
-        if row.name is not None:  # two registrations of one name at once: the second takes the next version
-            lock(connection, f"name {row.organisation}/{row.name}")
-        _check_reused(connection, asset, reused)
-        values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
-        connection.execute(assets.update().where(assets.c.id == asset).values(**values))
-        part = "source" if row.request is not None else "content"
-        write_files(connection, asset, part, stored)
-        close(connection, asset)
+        row = _freeze(connection, ports, row, stored, reused)
         also(connection)
-        return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+        return row
+
+
+def _freeze(
+    connection: sa.Connection,
+    ports: Ports,
+    row: Asset,
+    stored: Sequence[Stored],
+    reused: Mapping[str, str],
+    brought: Mapping[str, bytes] = MappingProxyType({}),
+) -> Asset:
+    mine = assets.c.id == row.id
+    if row.name is not None:  # two registrations of one name at once: the second takes the next version
+        lock(connection, f"name {row.organisation}/{row.name}")
+    _check_reused(connection, row.id, reused)
+    values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
+    connection.execute(assets.update().where(mine).values(**values))
+    write_files(connection, row.id, "source" if row.request is not None else "content", stored)
+    close(connection, row.id, {path: data for path, data in brought.items() if path not in reused})
+    return connection.execute(sa.select(assets).where(mine)).one()
 
 
 def acknowledge(ports: Ports, row: Asset) -> Asset:
-    """Write the journal, then commit the registration with its ledger write, its job and its event.
+    """Store what was brought along, write the journal, then commit the registration with its ledger write, its job and
+    its event. Returns the asset as it was before.
 
     The version before goes first: were it lost with the database, the ledger would wait for it for ever.
     """
     with ports.catalogue.reading() as connection:
         document = registration_document(connection, row)
-        before = connection.execute(sa.select(assets).where(assets.c.id == row.supersedes)).first()
+        earlier = sa.select(assets).where(assets.c.id == row.supersedes)
+        before = connection.execute(earlier).one() if row.supersedes is not None else None
+        brought = connection.scalar(sa.select(uploads.c.brought).where(uploads.c.id == row.id))
     if before is not None and before.state == State.REGISTERING:
         acknowledge(ports, before)
+    if brought is not None:
+        store_brought(ports, {held["path"]: held["key"] for held in document["files"]}, brought)
     journal.register(ports, row.id, document)
     with ports.catalogue.transaction() as connection:
         now = ports.clock.now()
-        lock_asset(connection, row.id)
-        current = connection.execute(sa.select(assets).where(assets.c.id == row.id)).one()
+        current = lock_asset(connection, row.id)
+        assert current is not None
         if current.state != State.REGISTERING:
             return current
+        if brought is not None:
+            connection.execute(uploads.update().where(uploads.c.id == row.id).values(brought=None))
         state = State.QUEUED if row.request is not None else State.REGISTERED
         connection.execute(assets.update().where(assets.c.id == row.id).values(state=state))
         connection.execute(stages.insert().values(asset=row.id, stage=State.REGISTERED, at=now))
         queue_registration(connection, ports, row)
         outbox.append(connection, events.ASSET_REGISTERED, subject=row.id, ports=ports)
         if row.request is not None:
+            connection.execute(
+                jobs.update().where(jobs.c.asset == row.id).values(traceparent=traceparent() or jobs.c.traceparent)
+            )
             outbox.append(connection, events.JOB_READY, subject=row.id, ports=ports)
-        return connection.execute(sa.select(assets).where(assets.c.id == row.id)).one()
+        return current
 
 
 def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> None:
     """Ask anchor to write an asset's record, after those it links to."""
-    after = [r.parent for r in connection.execute(sa.select(parents).where(parents.c.asset == row.id))]
+    after = [link.parent for link in _links(connection, row)]
     connection.execute(
         writes.insert().values(
             asset=row.id,
@@ -221,9 +296,9 @@ def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> N
 
 def registration_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
     """What the journal keeps of a registration: enough to rebuild its rows."""
-    linked = connection.execute(sa.select(parents).where(parents.c.asset == row.id).order_by(parents.c.position))
     held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
-    action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id))
+    has_job = row.request is not None
+    action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id)) if has_job else None
     dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == row.id)).first()
     asked = connection.execute(sa.select(idempotency).where(idempotency.c.asset == row.id))
     return {
@@ -242,8 +317,8 @@ def registration_document(connection: sa.Connection, row: Asset) -> dict[str, An
         "record": row.record.hex(),
         "address": row.address,
         "request": row.request,
-        "job": action if row.request is not None else None,
-        "parents": [{"parent": r.parent, "role": r.role} for r in linked],
+        "job": action,
+        "parents": [{"parent": r.parent, "role": r.role} for r in _links(connection, row)],
         "files": files_document(held),
         # So that whoever did not hear of it and asks again, after the database was lost, gets this one.
         "asked": [{"subject": r.subject, "key": r.key, "request": r.request.hex(), "at": r.at} for r in asked],
@@ -328,7 +403,7 @@ def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manif
         commitment=commitment(salt, content_root),
         metadata_root=sealed.root,
         supersedes=bytes.fromhex(before.address[2:]) if before else None,
-        parents=_parent_addresses(connection, row.id),
+        parents=tuple(bytes.fromhex(link.address[2:]) for link in _links(connection, row)),
         environment=bytes.fromhex(request["environment"].rpartition(":")[2]) if request else None,
         opset=request["opset"] if request and row.kind == Kind.TRANSLATION else None,
     ).encode()
@@ -346,14 +421,12 @@ def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manif
     }
 
 
-def _parent_addresses(connection: sa.Connection, asset: str) -> tuple[bytes, ...]:
-    rows = connection.execute(
-        sa.select(assets.c.address)
-        .join(parents, parents.c.parent == assets.c.id)
-        .where(parents.c.asset == asset)
-        .order_by(parents.c.position)
-    )
-    return tuple(bytes.fromhex(row.address[2:]) for row in rows)
+def _links(connection: sa.Connection, row: Asset) -> Sequence[sa.Row[Any, Any, Any]]:
+    """What an asset was made from, in order: parent, role, address. A dataset was made from nothing."""
+    if row.kind == Kind.DATASET:
+        return []
+    linked = sa.select(parents.c.parent, parents.c.role, assets.c.address).join(assets, parents.c.parent == assets.c.id)
+    return connection.execute(linked.where(parents.c.asset == row.id).order_by(parents.c.position)).all()
 
 
 def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, str]) -> None:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import sqlalchemy as sa
 
 from polyshare.api import Stage, Status
 from polyshare.assets import Caller, Kind, State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue.tables import assets, jobs, parents, stages, writes
+from polyshare.errors import Unavailable
 from polyshare.operations.access import Asset, find
 
 _ENDS = (State.REGISTERED, State.TRAINED, State.TRANSLATED, State.FAILED)
@@ -31,8 +34,9 @@ def status(ports: Ports, caller: Caller, reference: str) -> Status:
         ).first()
     position = None
     if job is not None and job.state == "queued":
-        state = ports.runner().state(job.id)
-        position = state.position if state is not None else None
+        with suppress(Unavailable):  # all else is known without the runner
+            state = ports.runner().state(job.id)
+            position = state.position if state is not None else None
     # Times come from several machines and the chain: told in order of their times, each row once.
     return Status(
         id=asset.id,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Iterable
 
 import sqlalchemy as sa
@@ -16,15 +17,21 @@ from polyshare.catalogue.tables import assets, files, idempotency, inbox, inbox_
 from polyshare.errors import PolyshareError
 from polyshare.jobs.job import RunState
 from polyshare.operations import inbox as drops
+from polyshare.operations.attempts import ATTEMPTS, start
 from polyshare.operations.govern import finish_erasing
-from polyshare.operations.jobs import ATTEMPTS, fail, finish, start
 from polyshare.operations.register import acknowledge
+from polyshare.operations.results import fail, finish
 from polyshare.operations.uploads import drop
+from polyshare.ports import Silent
 
 _SETTLED = 5.0  # seconds after which a step that normally takes milliseconds is taken for lost
 _SILENT = 60.0  # seconds without a word after which a running job's runner is asked
 _DEAD_SECONDS = 60.0  # until what a broker gave up is sent again
 _REMEMBERED = 30 * 86_400.0  # seconds that events and idempotency keys are kept
+_WAITING = (
+    ("polyshare.writes", writes, ("pending", "sent")),
+    ("polyshare.jobs", jobs, ("waiting", "queued", "running", "publishing")),
+)
 _log = logging.getLogger("polyshare")
 
 
@@ -44,10 +51,30 @@ def sweep(ports: Ports) -> None:
         _forget,
     )
     for duty in duties:
+        if ports.ending():
+            return
+        began, name, outcome = time.perf_counter(), duty.__name__.strip("_"), "done"
         try:
             duty(ports)
         except PolyshareError as error:
-            _log.warning("sweep: %s: %s", duty.__name__.strip("_"), error.message)
+            outcome = "failed"
+            _log.warning("sweep: %s: %s", name, error.message)
+        ports.telemetry.measure("polyshare.sweep.duty", time.perf_counter() - began, duty=name, outcome=outcome)
+    _measure(ports)
+
+
+def _measure(ports: Ports) -> None:
+    """What waits, for who looks at the whole: told by sweep alone, which runs again and again anyway."""
+    if isinstance(ports.telemetry, Silent):
+        return
+    with ports.catalogue.reading() as connection:
+        waiting = connection.scalar(sa.select(sa.func.count()).select_from(tables.outbox))
+        ports.telemetry.measure("polyshare.outbox.depth", waiting or 0)
+        for name, table, states in _WAITING:
+            counted = sa.select(table.c.state, sa.func.count()).where(table.c.state.in_(states)).group_by(table.c.state)
+            found = {row[0]: row[1] for row in connection.execute(counted)}
+            for state in states:
+                ports.telemetry.measure(name, found.get(state, 0), state=state)
 
 
 def send_again(ports: Ports, event: events.Event) -> None:
@@ -99,7 +126,8 @@ def _recover_jobs(ports: Ports) -> None:
         if state is not None and state.state is RunState.GONE and row.heard > now - _SILENT:
             return  # it may be telling us right now
         if row.attempt >= ATTEMPTS:
-            fail(ports, row.id, f"the runner lost this job {row.attempt} times: see polyshare doctor")
+            said = f" ({state.detail})" if state is not None and state.detail else ""
+            fail(ports, row.id, f"the runner lost this job {row.attempt} times{said}: see polyshare doctor")
         else:
             start(ports, row.id, lost=row.attempt)
 

@@ -1,17 +1,20 @@
 """Uploads: bytes go from the client straight to the store, under keys that only their own upload ever writes.
 
 The key of a file in one part ends in its digest, and its URL is signed with its checksum: what is there is what was
-declared. Of a file in many parts, one checksum a part is ever signed. Each upload has a prefix of its own, so knowing a
-hash yields nothing: bytes count as there already only when they are a blob of an asset that the caller may read, and
+declared. Of a file in many parts, one checksum a part is ever signed. Small files may come with the declaration itself:
+they are checked and stored here, which saves two round trips. Each upload has a prefix of its own, so knowing a hash
+yields nothing: bytes count as there already only when they are a blob of an asset that the caller may read, and
 anything else is uploaded again, with the same answers and the same work, whether somebody else has it or not.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from base64 import b64decode, b64encode
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -29,6 +32,7 @@ from polyshare.ports import Bucket
 
 _PAGE = 500
 _FEW = 3  # files that are looked for one by one; listing them costs about as much as three
+MOST_BROUGHT, MOST_FILES_BROUGHT = 64 * 1024, 8  # bytes and files that come with one declaration
 _FIRST, _FIRST_BYTES = 100, 256 * 1024 * 1024  # files and bytes whose URLs are given before they are asked for
 
 
@@ -53,27 +57,29 @@ def key_of(organisation: str, upload: str, path: str, size: int, sha256_hex: str
 
 def open_upload(
     connection: sa.Connection, ports: Ports, caller: Caller, upload: str, organisation: str, manifest: Manifest
-) -> None:
-    """Declare what will be uploaded, and note which of it the caller may read in the organisation already."""
+) -> dict[str, str]:
+    """Declare what will be uploaded; returns path → key of what the caller may read in the organisation already."""
     if manifest.size > ports.settings.most_upload_bytes:
         raise TooLarge(f"{manifest.size} bytes are over the limit of {ports.settings.most_upload_bytes}")
     now = ports.clock.now()
+    reused = _reusable(connection, caller, organisation, manifest, now)
     connection.execute(
         uploads.insert().values(
             id=upload,
             organisation=organisation,
             files=manifest.to_json(),
-            reused=_reusable(connection, caller, organisation, manifest, now),
+            reused=reused,
             expires=now + ports.settings.upload_seconds,
         )
     )
+    return reused
 
 
-def missing(connection: sa.Connection, ports: Ports, upload: str, *, new: bool = False) -> list[str]:
-    """Paths of an open upload whose bytes are not all there; of a new one, nothing is. Raises NotFound."""
+def missing(connection: sa.Connection, ports: Ports, upload: str) -> list[str]:
+    """Paths of an open upload whose bytes are not all there. Raises NotFound."""
     row = _open(connection, upload)
-    there = {} if new else _there(ports, row.organisation, upload)
-    done = set() if new else _completed(connection, upload)
+    there = _there(ports, row.organisation, upload)
+    done = _completed(connection, upload)
     return [
         entry.path
         for entry in Manifest.from_json(row.files).entries
@@ -81,9 +87,11 @@ def missing(connection: sa.Connection, ports: Ports, upload: str, *, new: bool =
     ]
 
 
-def sign_first(ports: Ports, upload: sa.Row[Any], absent: Sequence[str]) -> dict[str, SignedUrl]:
+def sign_first(
+    ports: Ports, organisation: str, upload: str, manifest: Manifest, absent: Sequence[str]
+) -> dict[str, SignedUrl]:
     """Signed PUTs of the first missing files in one part: who uploads a few small files need not ask for any."""
-    declared = {entry.path: entry for entry in Manifest.from_json(upload.files).entries}
+    declared = {entry.path: entry for entry in manifest.entries}
     signed: dict[str, SignedUrl] = {}
     weight = 0
     for path in absent:
@@ -92,11 +100,25 @@ def sign_first(ports: Ports, upload: sa.Row[Any], absent: Sequence[str]) -> dict
         if len(signed) == _FIRST or weight > _FIRST_BYTES:
             break
         if digest.parts == 1:
-            key = key_of(upload.organisation, upload.id, path, digest.size, digest.sha256.hex())
+            key = key_of(organisation, upload, path, digest.size, digest.sha256.hex())
             seconds = ports.settings.url_seconds
             request = ports.store().sign_put(Bucket.BLOBS, key, sha256=digest.sha256, seconds=seconds)
             signed[path] = SignedUrl(request.url, dict(request.headers))
     return signed
+
+
+def stored_by(organisation: str, upload: str, manifest: Manifest, reused: Mapping[str, str]) -> list[Stored]:
+    """Where the files of an upload are, or will be, each in one part or shared."""
+    return [
+        Stored(e, reused.get(e.path) or key_of(organisation, upload, e.path, e.size, e.digest.sha256.hex()))
+        for e in manifest.entries
+    ]
+
+
+def store_brought(ports: Ports, keys: Mapping[str, str], brought: Mapping[str, str]) -> None:
+    """Put what came with a declaration in the store; again is the same. `keys`: of its paths."""
+    for path, data in brought.items():
+        ports.store().put(Bucket.BLOBS, keys[path], b64decode(data))
 
 
 def sign(ports: Ports, upload: str, wanted: Sequence[tuple[str, int, bytes]]) -> list[SignedUrl | None]:
@@ -155,7 +177,9 @@ def sign_parts(ports: Ports, upload: str, wanted: Sequence[Wanted | None]) -> li
     return signed
 
 
-def collect(ports: Ports, organisation: str, upload: str, manifest: Manifest, reused: dict[str, str]) -> list[Stored]:
+def collect(
+    ports: Ports, organisation: str, upload: str, manifest: Manifest, reused: Mapping[str, str]
+) -> list[Stored]:
     """The stored files of a manifest, multipart ones completed; raises Conflict naming what is missing.
 
     Bytes are not read again: the store checked each against the checksum that its URL was signed with.
@@ -197,8 +221,11 @@ def parts_key(key: str) -> str:
     return f"{key}.parts"
 
 
-def close(connection: sa.Connection, upload: str) -> None:
-    connection.execute(uploads.update().where(uploads.c.id == upload).values(closed=True))
+def close(connection: sa.Connection, upload: str, brought: Mapping[str, bytes] = MappingProxyType({})) -> None:
+    """Nothing more is uploaded. What came with the declaration is kept until `store_brought` has stored it."""
+    kept = {path: b64encode(data).decode() for path, data in brought.items()}
+    values = {"closed": True} | ({"brought": kept} if kept else {})
+    connection.execute(uploads.update().where(uploads.c.id == upload).values(values))
 
 
 def drop(ports: Ports, organisation: str, upload: str) -> None:
@@ -228,22 +255,34 @@ def _reusable(
     for entry in manifest.entries:
         paths.setdefault((str(entry.digest), entry.size), []).append(entry.path)
     found: dict[str, str] = {}
-    for page in _pages(sorted(paths)):
-        columns = sa.column("digest", sa.String), sa.column("size", sa.BigInteger)
-        wanted = sa.values(*columns, name="wanted").data(list(page)).cte("wanted")
-        one = (  # of each: the same bytes may be in very many assets
-            sa.select(files.c.key)
-            .join(assets, assets.c.id == files.c.asset)
-            .where(files.c.digest == wanted.c.digest, files.c.size == wanted.c.size)
-            .where(*_below(f"{organisation}/"), assets.c.organisation == organisation, assets.c.erased.is_(None))
-            .where(readable(caller, now))
-            .order_by(files.c.key)
-            .limit(1)
-            .scalar_subquery()
-        )
-        for digest, size, key in connection.execute(sa.select(wanted.c.digest, wanted.c.size, one)):
-            if key is not None:
-                found |= dict.fromkeys(paths[digest, size], key)
+    for digest, size, key in _shared(connection, caller, organisation, sorted(paths), now):
+        if key is not None:
+            found |= dict.fromkeys(paths[digest, size], key)
+    return found
+
+
+def _shared(
+    connection: sa.Connection, caller: Caller, organisation: str, wanted: Sequence[tuple[str, int]], now: float
+) -> Iterable[tuple[str, int, str | None]]:
+    """For each (digest, size) the key of one blob that has it: the same bytes may be in very many assets.
+
+    A few are asked for one by one, as a list of values makes a statement that has to be compiled every time.
+    """
+    mine = *_below(f"{organisation}/"), assets.c.organisation == organisation, assets.c.erased.is_(None)
+
+    def one(digest: Any, size: Any) -> sa.Select[Any]:
+        held = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset)
+        held = held.where(files.c.digest == digest, files.c.size == size, *mine, readable(caller, now))
+        return held.order_by(files.c.key).limit(1)
+
+    if len(wanted) <= _FEW:
+        return [(digest, size, connection.scalar(one(digest, size))) for digest, size in wanted]
+    columns = sa.column("digest", sa.String), sa.column("size", sa.BigInteger)
+    found: list[tuple[str, int, str | None]] = []
+    for page in _pages(wanted):
+        asked = sa.values(*columns, name="wanted").data(list(page)).cte("wanted")
+        key = one(asked.c.digest, asked.c.size).scalar_subquery()
+        found += [(d, s, k) for d, s, k in connection.execute(sa.select(asked.c.digest, asked.c.size, key))]
     return found
 
 

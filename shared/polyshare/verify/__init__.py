@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from polyshare.errors import Mismatch, PolyshareError
-from polyshare.ports import AssetState, TrustRoot
+from polyshare.ports import TrustRoot
 from polyshare.verify.found import Found as Found
 from polyshare.verify.found import look
 from polyshare.verify.report import Check as Check
@@ -34,6 +34,7 @@ from polyshare.verify.steps import Steps
 if TYPE_CHECKING:
     from polyshare.client import Client, Profile
     from polyshare.client.progress import Progress
+    from polyshare.ledger.rpc import Rpc
     from polyshare.verify.lineage import Read
 
 
@@ -62,30 +63,32 @@ def verify_document(found: Found, profile: Profile, *, path: str = "", rpc: str 
     steps = Steps(found.document, list(found.checks), pinned, found.content_root)
     url = rpc or profile.rpc
     with ExitStack() as stack:
-        read, why = _node(url, pinned, stack)
-        steps.run(read, why=why)
-    if steps.block is not None:
-        told = f"no block header with validators' seals was checked: what the ledger says is the word of {url}"
+        node, why = _node(url, pinned, stack)
+        steps.run(_reading(node) if node else None, why=why)
+    if node is not None and steps.block is not None:
+        told = f"no block header with validators' seals was checked: what the ledger says is the word of {node.url}"
         steps.add("seals", Outcome.OPEN, told, needed=False)
     return Report(path, tuple(steps.checks), found.document, steps.revoked, steps.block)
 
 
-def _node(url: str | None, pinned: TrustRoot | None, stack: ExitStack) -> tuple[Read | None, str]:
-    """How to ask the node, once it has shown to be of the pinned ledger; else why not."""
+def _node(url: str | None, pinned: TrustRoot | None, stack: ExitStack) -> tuple[Rpc | None, str]:
+    """Whom to ask, each node once it has shown to be of the pinned ledger; or why nobody."""
     if pinned is None or not url:
         return None, "no ledger node is set: give --rpc, or polyshare login anew"
-    from polyshare.ledger.read import asset_state, check_contracts
-    from polyshare.ledger.rpc import Rpc
+    from polyshare.ledger.read import check_contracts
+    from polyshare.ledger.rpc import Nodes
 
-    rpc = stack.enter_context(Rpc(url))
     try:
-        check_contracts(rpc, pinned)
+        rpc = stack.enter_context(Nodes(url, admit=lambda node: check_contracts(node, pinned)))
+        rpc.height()
     except Mismatch as error:
         return None, f"{url} is not a node of the pinned ledger: {error.message}"
     except PolyshareError as error:
         return None, error.message
+    return rpc, ""
 
-    def read(address: bytes) -> AssetState:
-        return asset_state(rpc, address)
 
-    return read, ""
+def _reading(node: Rpc) -> Read:
+    from polyshare.ledger.read import asset_state
+
+    return lambda address: asset_state(node, address)

@@ -106,6 +106,7 @@ def test_two_writers_of_a_journal_do_not_mix_their_lines(tmp_path):
 
 def test_what_readers_import_costs_no_web3():
     light = ["record", "gas", "read", "rpc", "fake", "node", "journal", "artifacts", "reasons", "keys", "chain"]
+    light += ["deploy", "kms", "rights", "signing"]
     modules = [f"polyshare.ledger.{name}" for name in light] + ["polyshare.operations.anchor"]
     script = f"import sys, {', '.join(modules)}; print([m for m in sys.modules if m.startswith(('web3', 'eth_'))])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=60, check=True)

@@ -9,6 +9,7 @@ import json
 import lzma
 import os
 import pickle
+import random
 import zipfile
 import zlib
 from pathlib import Path
@@ -36,7 +37,7 @@ def skops() -> bytes:
         ("weights.bin", skops()),
         ("model.pkl", SKLEARN),
         ("model.joblib", zlib.compress(SKLEARN)),
-        ("model.joblib.gz", gzip.compress(SKLEARN)),
+        ("model.joblib.gz", gzip.compress(SKLEARN, mtime=0)),
         ("model.joblib.bz2", bz2.compress(SKLEARN)),
         ("model.joblib.xz", lzma.compress(SKLEARN)),
     ],
@@ -49,7 +50,15 @@ def test_a_model_is_recognised_by_its_content_not_by_its_name(name, data, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"PK\x03\x04 not a zip", pickle.dumps([1, 2]), b"\x78\x9c broken", b"\x1f\x8bbroken", os.urandom(64)]
+    "data",
+    [
+        b"",
+        b"PK\x03\x04 not a zip",
+        pickle.dumps([1, 2]),
+        b"\x78\x9c broken",
+        b"\x1f\x8bbroken",
+        random.Random(1).randbytes(64),
+    ],
 )
 def test_what_is_no_model_is_refused_with_what_to_add(data, tmp_path) -> None:
     (tmp_path / "model.pkl").write_bytes(data)

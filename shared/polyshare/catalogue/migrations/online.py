@@ -8,6 +8,7 @@ cut short.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
@@ -26,3 +27,9 @@ def replace_index(name: str, table: str, columns: Sequence[str], *, where: str |
     with op.get_context().autocommit_block():
         op.drop_index(name, postgresql_concurrently=True, if_exists=True)
         op.create_index(name, table, list(columns), postgresql_concurrently=True, postgresql_where=part)
+
+
+def add_column(table: str, column: sa.Column[Any]) -> None:
+    """Add a nullable column, which takes no time whatever is in the table; one that is there is left as it is."""
+    if column.name not in {known["name"] for known in sa.inspect(op.get_bind()).get_columns(table)}:
+        op.add_column(table, column)
