@@ -1,3 +1,5 @@
+import sys
+
 from polyshare.cli import main
 
-main()
+sys.exit(main())

@@ -52,13 +52,13 @@ variable "delivery" {
 }
 
 variable "sweep_schedule" {
-  description = "When sweep does its rounds, in cron's five fields, or like \"@every 30s\"."
+  description = "When sweep does its rounds, in cron's fields, seconds first where there are six."
   type        = string
-  default     = "@every 30s"
+  default     = "*/30 * * * * *"
   nullable    = false
 
   validation {
-    condition     = can(regex("^(@every [0-9]+[smh]|(\\S+ ){4}\\S+)$", var.sweep_schedule))
-    error_message = "A schedule is five fields of cron, or like \"@every 30s\"."
+    condition     = can(regex("^(\\S+ ){4,5}\\S+$", var.sweep_schedule))
+    error_message = "A schedule is five or six fields of cron, like \"*/30 * * * * *\" for every 30 seconds."
   }
 }

@@ -79,6 +79,7 @@ resource "kubectl_manifest" "namespace" {
   yaml_body         = yamlencode(each.value)
   server_side_apply = true
   force_conflicts   = true
+  wait              = true # when it is deleted, until it is gone
 }
 
 resource "kubectl_manifest" "closed" {
@@ -172,6 +173,7 @@ module "workflows" {
   functions    = { namespace = var.namespaces.functions, rights = module.functions.rights }
   destinations = local.step_destinations
   quota        = { hard = var.jobs.quota }
+  chown_volume = var.chown_volumes
 
   depends_on = [kubectl_manifest.namespace]
 }

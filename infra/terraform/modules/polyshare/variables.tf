@@ -174,9 +174,9 @@ variable "scale" {
 }
 
 variable "sweep_schedule" {
-  description = "When sweep does its rounds: cron's five fields, or like \"@every 30s\"."
+  description = "When sweep does its rounds: cron's fields, seconds first where there are six."
   type        = string
-  default     = "@every 30s"
+  default     = "*/30 * * * * *"
   nullable    = false
 }
 

@@ -15,6 +15,12 @@ locals {
       { metadata = merge({ labels = local.labels }, document.metadata, { namespace = var.namespace }) },
       { for key, value in {
         spec = merge(try(document.spec, {}), {
+          templates = [
+            for template in try(document.spec.templates, []) : merge(
+              template,
+              { for key, value in { initContainers = [local.chown] } : key => value if var.chown_volume && contains(["fetch", "main"], template.name) && can(template.container) },
+            )
+          ]
           arguments = {
             parameters = [
               for parameter in try(document.spec.arguments.parameters, []) : {
@@ -29,6 +35,16 @@ locals {
         subjects = [for subject in try(document.subjects, []) : merge(subject, { namespace = var.namespace })]
       } : key => value if document.kind == "RoleBinding" },
     )
+  }
+
+  chown = {
+    name               = "chown"
+    image              = "{{workflow.parameters.image}}"
+    command            = ["python", "-c", "import os; os.chown('/job', 65532, 65532)"]
+    mirrorVolumeMounts = true
+    securityContext = {
+      runAsUser = 0, runAsNonRoot = false, allowPrivilegeEscalation = false, readOnlyRootFilesystem = true, capabilities = { drop = ["ALL"], add = ["CHOWN"] }
+    }
   }
 
   own = {

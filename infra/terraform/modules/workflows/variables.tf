@@ -53,3 +53,10 @@ variable "quota" {
   default  = {}
   nullable = false
 }
+
+variable "chown_volume" {
+  description = "Whether an init container gives a job's volume to its steps' user first: for volumes that ignore fsGroup, like hostPath."
+  type        = bool
+  default     = false
+  nullable    = false
+}

@@ -56,7 +56,7 @@ run "a_wrong_schedule_is_refused" {
   command = plan
 
   variables {
-    sweep_schedule = "now and then"
+    sweep_schedule = "now then"
   }
 
   expect_failures = [var.sweep_schedule]
