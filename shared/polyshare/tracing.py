@@ -62,3 +62,14 @@ def within(trace: Trace) -> Iterator[None]:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def going_on(traceparent: str | None) -> Iterator[None]:
+    """All that is done inside belongs to the trace of the row that causes it; if that has none, to the current one."""
+    cause = parse(traceparent)
+    if cause is None:
+        yield
+        return
+    with within(child_of(cause)):
+        yield

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from polyshare import tracing
 from polyshare.catalogue import outbox
-from polyshare.catalogue.tables import jobs, writes
+from polyshare.catalogue.tables import jobs, parents, writes
 from polyshare.catalogue.tables import outbox as rows
 from polyshare.events import ASSET_ANCHORED, Event, parse
 from polyshare.jobs.job import Job
@@ -111,6 +111,22 @@ def test_a_job_document_names_the_trace_of_its_registration(http: HttpWorld) -> 
         "complete_job", "POST", f"/{job.id}/start", {"attempt": job.attempt}, caller=None, headers=bearer
     )
     assert _trace(started.json["traceparent"]) == TRACE
+
+
+def test_what_one_event_tells_of_goes_on_in_traces_of_their_own(http: HttpWorld) -> None:
+    dataset = http.world.dataset()
+    http.world.settle()
+    body = {"dataset": dataset.id, "image": IMAGE, "parameters": {"framework": "sklearn"}}
+    other = f"00-{'ef' * 16}-{'12' * 8}-01"
+    models = {
+        http.call("register_model", "POST", "/", body, headers=headers).json["id"]: _trace(headers["traceparent"])
+        for headers in ({"traceparent": other}, SENT)
+    }
+    while deliver(http) or http.world.runner.run_next():
+        pass
+    linked = sa.select(parents.c.parent, jobs.c.traceparent).join(jobs, jobs.c.asset == parents.c.asset)
+    translations = http.world.rows(linked.where(parents.c.role == "model"))
+    assert {row.parent: _trace(row.traceparent) for row in translations} == models
 
 
 def deliver(http: HttpWorld) -> list[Event]:

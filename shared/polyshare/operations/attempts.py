@@ -16,6 +16,7 @@ from polyshare.catalogue.tables import assets, jobs, parents, stages
 from polyshare.jobs.job import Job
 from polyshare.operations.access import Asset
 from polyshare.operations.results import fail
+from polyshare.tracing import going_on
 from polyshare.urls import function_url
 
 _log = logging.getLogger("polyshare")
@@ -69,19 +70,19 @@ def start(ports: Ports, job: str, *, lost: int | None = None) -> bool:
         fail(ports, job, f"{gone} was erased before the job could run")
         return False
     environment = (asset.request or {}).get("environment", "")
-    ports.runner().submit(
-        Job(
-            id=job,
-            attempt=row.attempt + 1,
-            action=row.action,
-            endpoint=function_url(ports.settings.functions_url, "complete_job"),
-            token=token,
-            deadline=deadline,
-            requires={"environment": environment} if environment else {},
-        )
+    next_attempt = Job(
+        id=job,
+        attempt=row.attempt + 1,
+        action=row.action,
+        endpoint=function_url(ports.settings.functions_url, "complete_job"),
+        token=token,
+        deadline=deadline,
+        requires={"environment": environment} if environment else {},
     )
-    told = {"asset": row.asset, "job": job, "attempt": row.attempt + 1, "action": row.action}
-    _log.info("job handed to the runner", extra={"fields": told})
+    with going_on(row.traceparent):  # one event may have started jobs of many traces
+        ports.runner().submit(next_attempt)
+        told = {"asset": row.asset, "job": job, "attempt": row.attempt + 1, "action": row.action}
+        _log.info("job handed to the runner", extra={"fields": told})
     return True
 
 

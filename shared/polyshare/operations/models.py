@@ -19,12 +19,13 @@ from polyshare.api import (
 from polyshare.assets import Caller, Kind, Role, State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue.locks import lock_asset
-from polyshare.catalogue.tables import assets, parents, stages
+from polyshare.catalogue.tables import assets, jobs, parents, stages
 from polyshare.errors import Conflict, Erased, Invalid, PolyshareError
 from polyshare.manifest import Manifest
 from polyshare.metadata import Metadata, check_fields
 from polyshare.operations.access import Asset, find
 from polyshare.operations.register import Declaration, brought_of, declare, manifest_of, progress
+from polyshare.tracing import going_on
 
 REGISTERED_STATES = (State.REGISTERED, State.QUEUED, State.RUNNING, State.PUBLISHING, State.TRAINED, State.TRANSLATED)
 _MOST_PARAMETERS = 200
@@ -176,9 +177,11 @@ def translate_trained(ports: Ports, asset: str) -> None:
             return
         if was_translated(connection, model.id):
             return
+        trace = connection.scalar(sa.select(jobs.c.traceparent).where(jobs.c.asset == model.id))
     caller = Caller(model.owner, {model.organisation: Role.PUBLISHER})
     try:
-        answer, _ = translate(ports, caller, Translate(model=model.id, allow_revoked=True))
+        with going_on(trace):  # one event may tell of models of many traces
+            answer, _ = translate(ports, caller, Translate(model=model.id, allow_revoked=True))
         stage, detail = "translation registered", answer.id
     except (Invalid, Conflict, Erased) as error:
         stage, detail = "not translated", error.message
