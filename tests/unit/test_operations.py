@@ -130,6 +130,17 @@ def test_where_the_store_is_down_what_came_along_is_kept_until_it_is_back(world:
     assert world.store.get(Bucket.BLOBS, world.rows(sa.select(files_table))[0].key) == b"1"
 
 
+def test_bytes_that_are_not_in_the_store_yet_are_shared_with_nobody(world: World) -> None:
+    files = Files({"a": b"1"})
+    put, world.store.put = world.store.put, _down
+    with pytest.raises(Unavailable):
+        world.post("register_dataset", "/", {"files": files.listed(brought=True)})
+    world.store.put = put
+    assert world.post("register_dataset", "/", {"files": files.listed()}).missing == ["a"]
+    world.settle(sweeps=1)
+    assert world.post("register_dataset", "/", {"files": files.listed()}).address
+
+
 def test_of_files_of_which_not_all_came_along_the_missing_are_uploaded(world: World) -> None:
     files = Files({"a": b"1", "b": b"2"})
     listed = files.listed(brought=True)

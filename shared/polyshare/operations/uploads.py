@@ -27,7 +27,7 @@ from polyshare.catalogue.tables import assets, files, multiparts, parts, uploads
 from polyshare.errors import Conflict, Invalid, NotFound, TooLarge
 from polyshare.hashing import part_count, part_range
 from polyshare.manifest import Entry, Manifest
-from polyshare.operations.access import readable
+from polyshare.operations.access import UNACKNOWLEDGED, readable
 from polyshare.ports import Bucket
 
 _PAGE = 500
@@ -274,6 +274,7 @@ def _shared(
         held = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset)
         held = held.where(files.c.digest == digest, files.c.size == size, *mine, readable(caller, now))
         held = held.where(assets.c.organisation == organisation, assets.c.erased.is_(None))
+        held = held.where(assets.c.state.not_in(UNACKNOWLEDGED))  # what came along may not be in the store before
         return held.order_by(files.c.key).limit(1)
 
     if len(wanted) <= _FEW:
