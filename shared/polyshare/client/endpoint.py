@@ -14,6 +14,7 @@ import msgspec
 from polyshare import errors
 from polyshare.client.profile import Profile
 from polyshare.errors import PolyshareError, Unavailable
+from polyshare.tracing import Trace, child_of
 from polyshare.urls import function_url
 from polyshare.wire import Connections, Reply
 
@@ -24,9 +25,14 @@ _BRIEF = 2.0  # seconds that a command waits for a server that is not there
 class Endpoint:
     """The functions of one registry, as one caller."""
 
-    def __init__(self, profile: Profile, connections: Connections) -> None:
+    def __init__(self, profile: Profile, connections: Connections, trace: Trace | None = None) -> None:
         self.profile = profile
         self.connections = connections
+        self._trace = trace
+
+    def traced(self) -> Endpoint:
+        """The same, all of whose calls belong to one new trace: an operator finds them together."""
+        return Endpoint(self.profile, self.connections, child_of(None))
 
     @overload
     def call(
@@ -104,6 +110,8 @@ class Endpoint:
             headers["authorization"] = f"Bearer {self.profile.token}"
         if key:
             headers["idempotency-key"] = key
+        if self._trace:
+            headers["traceparent"] = str(child_of(self._trace))
 
         def send(connection: http.client.HTTPConnection) -> Reply:
             connection.request(method, self.connections.target(url), data, headers)

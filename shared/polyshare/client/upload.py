@@ -47,6 +47,7 @@ def register(
     """
     asked = f"{endpoint.profile.url}\n{function}{path}\n".encode() + msgspec.json.encode(request)
     begun = pending.begin(asked)
+    endpoint = endpoint.traced()
     try:
         registered = _register(endpoint, function, path, request, sources, progress, begun.key)
     except (Unavailable, Unauthenticated, Mismatch):

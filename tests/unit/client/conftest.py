@@ -112,12 +112,14 @@ class Registry(Server):
         self.documents: dict[str, dict[str, Any]] = {}
         self.objects: dict[str, str] = {}  # path → key in the store
         self.parts: dict[str, list[str]] = {}
+        self.traces: list[str | None] = []  # of each call
 
     @property
     def template(self) -> str:
         return self.url + "/{function}"
 
     def answer(self, handler: BaseHTTPRequestHandler, body: bytes) -> None:
+        self.traces.append(handler.headers.get("traceparent"))
         code, document = self.act(
             handler.command, handler.path, json.loads(body or b"{}"), handler.headers.get("idempotency-key")
         )
@@ -128,14 +130,18 @@ class Registry(Server):
         function, _, rest = path.lstrip("/").partition("/")
         if function == "register_dataset" and not rest:
             assert key is not None
-            return self.progress(self.uploads.setdefault(key, {"id": str(uuid.uuid4()), "files": body["files"]}))
+            upload = self.uploads.setdefault(key, {"id": str(uuid.uuid4()), "files": body["files"]})
+            for file in upload["files"]:
+                if "data" in file:
+                    self.store.objects[self.key_of(upload, file["path"], 1)] = base64.b64decode(file["data"])
+            return self.progress(upload)
         if function == "register_dataset":
-            upload = next((u for u in self.uploads.values() if rest.startswith(u["id"])), None)
-            if upload is None:
+            found = next((u for u in self.uploads.values() if rest.startswith(u["id"])), None)
+            if found is None:
                 return problem(404, "not-found", "there is no such upload")
             if rest.endswith("/confirm"):
-                return self.progress(upload) if not self.missing(upload) else problem(409, "conflict", "incomplete")
-            return 200, {"urls": [self.put_url(upload, part) for part in body["parts"]]}
+                return self.progress(found) if not self.missing(found) else problem(409, "conflict", "incomplete")
+            return 200, {"urls": [self.put_url(found, part) for part in body["parts"]]}
         if function == "fetch_asset" and method == "GET":
             return 200, self.documents[rest]
         if function == "fetch_asset":

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from polyshare import errors
+from polyshare import errors, tracing
 from polyshare.client import Client
 from polyshare.client.folder import hash_sources, scan, split
 from polyshare.client.progress import Silent
@@ -49,6 +49,45 @@ def test_all_files_arrive_and_hidden_ones_are_named(store: Any, client: Client, 
     assert there["large.bin.1"] + there["large.bin.2"] == (folder / "large.bin").read_bytes()
     assert told.notes == ["left out 1 hidden file: .git"]
     assert told.moved == SMALLEST_PART + 13
+
+
+def test_small_files_come_with_the_declaration(
+    store: Any, registry: Any, client: Client, folder: Path, mishap: dict[str, Any]
+) -> None:
+    (folder / "large.bin").unlink()
+    store.mishaps += [mishap["status"](500)] * 9
+    registered = client.add_dataset(folder)
+    assert store.objects[f"/{registered.id}/train/a.csv.1"] == b"1,2\n"
+    assert len(registry.traces) == 1
+
+
+def test_many_small_files_do_not(registry: Any, client: Client, folder: Path) -> None:
+    (folder / "large.bin").unlink()
+    for number in range(6):
+        (folder / f"{number}").write_bytes(b"1")
+    client.add_dataset(folder)
+    (upload,) = registry.uploads.values()
+    assert not any("data" in file for file in upload["files"])
+
+
+def test_a_file_that_changes_before_it_comes_along_is_not_registered(
+    folder: Path, client: Client, registry: Any
+) -> None:
+    source = hash_sources(folder / "train" / "a.csv", Silent())[0]
+    source.file.write_bytes(b"9,9\n")
+    with pytest.raises(errors.Mismatch, match="changed while it was registered"):
+        source.read()
+
+
+def test_all_calls_of_a_registration_are_one_trace(registry: Any, client: Client, folder: Path) -> None:
+    client.add_dataset(folder)
+    first = list(registry.traces)
+    client.add_dataset(folder)
+    traces = [{tracing.parse(text).trace_id for text in told} for told in (first, registry.traces[len(first) :])]
+    assert len(first) > 2
+    assert [len(ids) for ids in traces] == [1, 1]
+    assert traces[0] != traces[1]
+    assert len(set(first)) == len(first)
 
 
 def test_an_interrupted_upload_goes_on_with_what_is_there(
@@ -166,10 +205,10 @@ def test_a_file_that_changes_while_it_is_sent_is_not_registered(
     store: Any, client: Client, tmp_path: Path, mishap: dict[str, Any]
 ) -> None:
     file = tmp_path / "file"
-    file.write_bytes(b"before")
+    file.write_bytes(b"before" * 20_000)
 
     def change(handler: Any, body: bytes) -> None:
-        file.write_bytes(b"beyond")
+        file.write_bytes(b"beyond" * 20_000)
         mishap["reply"](handler, 503)
 
     store.mishaps.append(change)
