@@ -70,9 +70,7 @@ def test_many_small_files_do_not(registry: Any, client: Client, folder: Path) ->
     assert not any("data" in file for file in upload["files"])
 
 
-def test_a_file_that_changes_before_it_comes_along_is_not_registered(
-    folder: Path, client: Client, registry: Any
-) -> None:
+def test_a_file_that_changes_before_it_comes_along_is_not_registered(folder: Path) -> None:
     source = hash_sources(folder / "train" / "a.csv", Silent())[0]
     source.file.write_bytes(b"9,9\n")
     with pytest.raises(errors.Mismatch, match="changed while it was registered"):
