@@ -239,6 +239,7 @@ class Function:
 
     async def _take_event(self, request: Request, headers: Mapping[str, str], asked: Asked) -> Response:
         """204 when done or done already; 4xx for what will never work; 503 for what may (senders retry 404 and 409)."""
+        _idempotency_key(headers)  # an event has its id, and needs none; one that is no key is refused everywhere
         body = await _read_body(request)
         world = _ports_of(request)
         event = self._checked(world, headers, body)

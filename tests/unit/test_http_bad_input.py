@@ -285,6 +285,8 @@ def test_an_idempotency_key_begins_one_registration_and_is_good_for_one_request(
 def test_an_idempotency_key_has_1_to_255_characters(http: HttpWorld, key: str) -> None:
     reply = http.call("register_dataset", "POST", "/", raw(b"{}"), headers={"idempotency-key": key})
     assert (reply.status, reply.problem) == (400, "invalid")
+    reply = http.event("register_dataset", Event(INBOX_CHANGED, "1"), idempotency_key=key)
+    assert (reply.status, reply.problem) == (400, "invalid")
 
 
 # --- models -------------------------------------------------------------------------------------------------------
