@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from polyshare.assets import Caller, Role
+from polyshare.events import INBOX_CHANGED, Event
 from polyshare.hashing import part_size
 from polyshare.http import LARGEST_BODY
 from tests.unit.http_world import HttpWorld, Reply
