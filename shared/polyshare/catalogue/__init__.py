@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from threading import Lock
 
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
@@ -24,13 +25,19 @@ class Catalogue:
     statement sees what is committed by then) they do, so who reads to decide locks first (`catalogue.locks`): the asset
     that it is about, or a name where there may be no row yet. `reading()` sees one consistent state, changes nothing.
 
+    SQLite has one writer at a time. Those of this process take turns: whom SQLite itself makes wait sleeps, longer each
+    time, and may find another there before it.
+
     SQLite's tables are made here if there are none; PostgreSQL's by `python -m polyshare.catalogue upgrade`.
     """
 
     def __init__(self, url: str, *, pool: int = 4) -> None:
         self._engine = make_engine(url, pool=pool)
+        self._turn: AbstractContextManager[object] = nullcontext()
         if self._engine.dialect.name == "sqlite":
             tables.create(self._engine)
+            if self._engine.url.database not in (None, "", ":memory:"):
+                self._turn = Lock()
 
     @contextmanager
     def transaction(self, *, flushed: bool = True) -> Iterator[sa.Connection]:
@@ -42,7 +49,7 @@ class Catalogue:
         Raises Unavailable if the database does not answer, or broke a deadlock or a wait by giving this one up: the
         same call may be made again. Raises Misconfigured if it was not migrated.
         """
-        with self._connect(polyshare_writes=True, polyshare_flushed=flushed) as connection:
+        with self._turn, self._connect(polyshare_writes=True, polyshare_flushed=flushed) as connection:
             yield connection
 
     @contextmanager
