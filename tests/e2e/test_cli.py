@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -190,3 +191,26 @@ def test_mistakes_are_told_without_a_traceback(stack: Machine, tmp_path: Path) -
     stack.polyshare("dataset", "add", str(tmp_path / "f"), "--meta", "nested={}", expect=1)
     stack.polyshare("model", "add", "--dataset", "local/nothing", "--image", "uv:sklearn", expect=1)
     stack.polyshare("list", environ={"POLYSHARE_TOKEN": "forged"}, expect=1)
+
+
+def test_an_operator_makes_the_catalogue_anew_with_the_functions_settings(stack: Machine, tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("x")
+    asset = stack.json("dataset", "add", str(tmp_path / "f"), "--name", "found-again")["id"]
+    stack.polyshare("status", asset, "--follow")
+    program = [str(Path(polyshare_command()).with_name("python")), "-m", "polyshare.catalogue", "rebuild"]
+    environ = {**stack.environ, "POLYSHARE_SETTINGS": str(stack.layout.settings)}
+
+    def rebuild() -> subprocess.CompletedProcess[str]:
+        command = [*program, "--database", f"sqlite:///{tmp_path}/new.sqlite"]
+        return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=120, check=False)
+
+    done = rebuild()
+    assert done.returncode == 0, done.stderr
+    assert "of them on the ledger" in done.stdout
+    with sqlite3.connect(tmp_path / "new.sqlite") as connection:
+        found = connection.execute("SELECT name, anchored FROM assets WHERE id = ?", (asset,)).fetchone()
+    assert found[0] == "found-again"
+    assert found[1] is not None
+    again = rebuild()
+    assert again.returncode == 1
+    assert "not empty" in again.stderr
