@@ -14,6 +14,8 @@ from polyshare.errors import Misconfigured, PolyshareError, Unavailable
 _LOOK_SECONDS = 3.0  # a node that takes longer to say where it is is passed over
 _LOOK_EVERY = 10.0  # seconds until a node must have moved on
 _BEHIND = 3  # blocks that a node may be behind the others
+_MOVED = "BlockOutOfRange"  # anvil, where a block came while it looked for the newest: asked again, it knows
+_MOVES = 10  # of those, in a row, that are put up with
 
 
 class NodeRefused(PolyshareError):
@@ -58,6 +60,15 @@ class Rpc:
             raise self._nonsense() from error
 
     def _ask(self, calls: Sequence[tuple[str, Sequence[object]]], **limits: float) -> list[Any]:
+        for _ in range(_MOVES):
+            try:
+                return self._ask_once(calls, **limits)
+            except NodeRefused as error:
+                if _MOVED not in error.message:
+                    raise
+        return self._ask_once(calls, **limits)
+
+    def _ask_once(self, calls: Sequence[tuple[str, Sequence[object]]], **limits: float) -> list[Any]:
         body = [{"jsonrpc": "2.0", "id": i, "method": m, "params": list(p)} for i, (m, p) in enumerate(calls)]
         answers = self._post(body if len(body) > 1 else body[0], **limits)
         try:

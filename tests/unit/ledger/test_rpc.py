@@ -40,6 +40,9 @@ class Node(ThreadingHTTPServer):
     def result(self, call: dict[str, Any]) -> dict[str, Any]:
         self.asked.append(call["method"])
         known = {"eth_blockNumber": hex(self.block), "eth_chainId": hex(self.chain)}
+        if call["method"] == "moving" and self.asked.count("moving") < 3:
+            message = "BlockOutOfRangeError: block height is 37 but requested was 36"
+            return {"id": call["id"], "error": {"code": -32602, "message": message}}
         if call["method"] == "wrong":
             return {"id": call["id"], "error": {"code": -32000, "message": "nonce too low"}}
         return {"id": call["id"], "result": known.get(call["method"], self.name)}
@@ -133,6 +136,12 @@ def test_what_a_node_refuses_no_other_is_asked(nodes: Three, rpc: Nodes) -> None
     with pytest.raises(NodeRefused, match="nonce too low"):
         rpc.call("wrong")
     assert "wrong" not in nodes[1].asked
+
+
+def test_a_node_whose_chain_moved_on_while_it_looked_is_asked_again(nodes: Three) -> None:
+    with Rpc(nodes[0].url) as rpc:
+        assert rpc.call("moving") == "first"
+        assert nodes[0].asked == ["moving"] * 3
 
 
 def test_every_node_is_admitted_before_it_is_used(nodes: Three) -> None:
