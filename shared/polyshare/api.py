@@ -35,6 +35,9 @@ class Request(Struct, forbid_unknown_fields=True, kw_only=True):
     """Unknown fields are refused, so that a typing mistake is an error and not a silence."""
 
 
+MOST_BROUGHT, MOST_FILES_BROUGHT = 64 * 1024, 8  # bytes and files that come with one declaration, as `data`
+
+
 class File(Request, omit_defaults=True):
     path: Annotated[str, Meta(max_length=1024)]
     size: Annotated[int, Meta(ge=0)]

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     from polyshare.verify import Report
 
 _LONG_POLL = 25.0  # seconds
-_MOST_BROUGHT, _MOST_FILES_BROUGHT = 64 * 1024, 8  # bytes and files that go with the declaration itself
 _SILENT = Silent()
 _T = TypeVar("_T")
 
@@ -316,7 +315,7 @@ def _files(sources: Sequence[Source]) -> list[api.File]:
 
     manifest = manifest_of(sources)
     data: dict[str, bytes] = {}
-    if manifest.size <= _MOST_BROUGHT and len(sources) <= _MOST_FILES_BROUGHT:  # else straight to the store
+    if manifest.size <= api.MOST_BROUGHT and len(sources) <= api.MOST_FILES_BROUGHT:  # else straight to the store
         data = {source.path: source.read() for source in sources}
     return [
         api.File(

@@ -19,7 +19,7 @@ import rfc8785
 import sqlalchemy as sa
 
 from polyshare import events
-from polyshare.api import File, Registered, Registration, Uploading
+from polyshare.api import MOST_BROUGHT, MOST_FILES_BROUGHT, File, Registered, Registration, Uploading
 from polyshare.assets import Caller, Kind, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
@@ -34,8 +34,6 @@ from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
 from polyshare.operations.reserve import is_reserved, take
 from polyshare.operations.uploads import (
-    MOST_BROUGHT,
-    MOST_FILES_BROUGHT,
     Stored,
     close,
     collect,

@@ -32,7 +32,6 @@ from polyshare.ports import Bucket
 
 _PAGE = 500
 _FEW = 3  # files that are looked for one by one; listing them costs about as much as three
-MOST_BROUGHT, MOST_FILES_BROUGHT = 64 * 1024, 8  # bytes and files that come with one declaration
 _FIRST, _FIRST_BYTES = 100, 256 * 1024 * 1024  # files and bytes whose URLs are given before they are asked for
 
 
