@@ -8,7 +8,6 @@ acknowledged, and a rebuild may bring it about, as the retry of its caller would
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -22,9 +21,7 @@ SCHEMA = "polyshare/journal/1"
 _REGISTRATION = "registration"
 
 
-def register(
-    ports: Ports, asset: str, document: Mapping[str, Any], brought: Mapping[str, bytes] = MappingProxyType({})
-) -> None:
+def register(ports: Ports, asset: str, document: Mapping[str, Any], brought: Mapping[str, bytes]) -> None:
     """Write an asset's registration and the blobs (by their keys) that came with it; again changes nothing.
 
     The document says which blobs: one that is not there was not acknowledged (see `rebuild`).

@@ -47,7 +47,7 @@ def rebuild(ports: Ports) -> Rebuilt:
     count = anchored = requeued = rerun = 0
     for registration, changes in journal.replay(ports):
         state = ports.ledger().asset(bytes.fromhex(registration["address"][2:]))
-        if not state.code and _is_half_stored(ports, registration):
+        if not changes and not state.code and _is_half_stored(ports, registration):
             continue
         with ports.catalogue.transaction() as connection:
             _restore(connection, registration, changes, state, ports.clock.now())
@@ -63,7 +63,10 @@ def rebuild(ports: Ports) -> Rebuilt:
 
 
 def _is_half_stored(ports: Ports, registration: Mapping[str, Any]) -> bool:
-    """Whether bytes that came along never got into the store: then it was not acknowledged, and never will be."""
+    """Whether bytes that came along never got into the store: then it was not acknowledged, and never will be.
+
+    Of one that is not on the ledger, and was never changed: the bytes of an erased one may be gone.
+    """
     return any(ports.store().head(Bucket.BLOBS, key) is None for key in registration.get("brought", ()))
 
 

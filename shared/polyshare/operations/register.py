@@ -51,6 +51,15 @@ DERIVED = (  # metadata that we write
     "checked_hash",  # SHA-256 of all the bytes of the one file, in one pass, which was checked when they came
 )
 
+# Made once: SQLAlchemy takes as long to make a statement as to run it, and these are run for every registration.
+_ASSET = sa.select(assets).where(assets.c.id == sa.bindparam("asset"))
+_FILES = sa.select(files).where(files.c.asset == sa.bindparam("asset")).order_by(files.c.position)
+_DROP = sa.select(inbox_drops).where(inbox_drops.c.asset == sa.bindparam("asset"))
+_ASKED = sa.select(idempotency).where(idempotency.c.asset == sa.bindparam("asset"))
+_BEGUN = sa.select(idempotency).where(
+    idempotency.c.subject == sa.bindparam("subject"), idempotency.c.key == sa.bindparam("key")
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Declaration:
@@ -124,11 +133,9 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
                 mine = {"subject": subject, "key": key, "request": asked, "asset": asset, "at": now}
                 connection.execute(idempotency.insert(), mine)
             begun = _begin(connection, ports, caller, declaration, values, complete)
-    if begun is None or declaration.reserved:
-        return progress(ports, asset)
-    if begun.frozen is None:
-        return progress(ports, asset, begun.absent)
-    return registered(acknowledge(ports, *begun.frozen))
+    if begun is not None and begun.frozen is not None:
+        return registered(acknowledge(ports, *begun.frozen))
+    return progress(ports, asset, None if begun is None or declaration.reserved else begun.absent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,7 +174,7 @@ def _begin(
     connection.execute(assets.insert(), values | _frozen(connection, ports, SimpleNamespace(**values), manifest))
     write_files(connection, asset, "source" if declaration.request is not None else "content", stored)
     open_upload(connection, ports, asset, organisation, manifest, reused, brought)
-    row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
+    row = connection.execute(_ASSET, {"asset": asset}).one()
     return _Begun(absent, (row, registration_document(connection, row), brought))
 
 
@@ -320,11 +327,12 @@ def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> N
 
 def registration_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
     """What the journal keeps of a registration: enough to rebuild its rows."""
-    held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
+    mine = {"asset": row.id}
+    held = connection.execute(_FILES, mine).all()
     has_job = row.request is not None
     action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id)) if has_job else None
-    dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == row.id)).first()
-    asked = connection.execute(sa.select(idempotency).where(idempotency.c.asset == row.id))
+    dropped = connection.execute(_DROP, mine).first()
+    asked = connection.execute(_ASKED, mine)
     return {
         "id": row.id,
         "kind": row.kind,
@@ -475,8 +483,7 @@ def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, st
 
 
 def _begun(connection: sa.Connection, subject: str, key: str, asked: bytes) -> str | None:
-    mine = (idempotency.c.subject == subject) & (idempotency.c.key == key)
-    row = connection.execute(sa.select(idempotency).where(mine)).first()
+    row = connection.execute(_BEGUN, {"subject": subject, "key": key}).first()
     if row is None:
         return None
     if row.request != asked:
@@ -486,7 +493,7 @@ def _begun(connection: sa.Connection, subject: str, key: str, asked: bytes) -> s
     if state is None or (
         state == State.UPLOADING and closed is not False
     ):  # it expired; begin again under the same key
-        connection.execute(idempotency.delete().where(mine))
+        connection.execute(idempotency.delete().where(idempotency.c.subject == subject, idempotency.c.key == key))
         return None
     return str(row.asset)
 

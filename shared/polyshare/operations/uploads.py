@@ -32,6 +32,16 @@ from polyshare.ports import Bucket
 _PAGE = 500
 _FEW = 3  # files that are looked for one by one; listing them costs about as much as three
 _FIRST, _FIRST_BYTES = 100, 256 * 1024 * 1024  # files and bytes whose URLs are given before they are asked for
+_KNOWN = (
+    sa.select(files.c.key)
+    .where(
+        files.c.digest == sa.bindparam("digest"),
+        files.c.size == sa.bindparam("size"),
+        files.c.key >= sa.bindparam("first"),
+        files.c.key < sa.bindparam("last"),
+    )
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,11 +293,11 @@ def _shared(
 
     if len(wanted) <= _FEW:
         # Mostly nobody has them, which a smaller question tells.
-        known = sa.select(files.c.key).limit(1)
+        first, last = _range(f"{organisation}/")
         return [
             (digest, size, connection.scalar(one(digest, size)))
             for digest, size in wanted
-            if connection.scalar(known.where(files.c.digest == digest, files.c.size == size, *mine)) is not None
+            if connection.scalar(_KNOWN, {"digest": digest, "size": size, "first": first, "last": last}) is not None
         ]
     columns = sa.column("digest", sa.String), sa.column("size", sa.BigInteger)
     found: list[tuple[str, int, str | None]] = []
@@ -300,7 +310,12 @@ def _shared(
 
 def _below(prefix: str) -> tuple[sa.ColumnElement[bool], ...]:
     """That a blob's key begins with a prefix which ends in a slash: a range of the index, whatever is in it."""
-    return files.c.key >= prefix, files.c.key < prefix[:-1] + "0"  # what follows "/" in ASCII
+    first, last = _range(prefix)
+    return files.c.key >= first, files.c.key < last
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    return prefix, prefix[:-1] + "0"  # what follows "/" in ASCII
 
 
 def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, str]:
