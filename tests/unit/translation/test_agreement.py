@@ -85,6 +85,8 @@ def test_rows_that_float_types_answer_differently_are_reported_and_not_judged(or
 
 def test_missing_values_that_the_native_model_takes_are_judged() -> None:
     assert agreement.judge(measured(output(10, origin="nan")), 0.001)[0] == "disagrees"
+    quantised = output(10, origin="nan", nan_open=["QuantizeLinear"])
+    assert agreement.judge(measured(quantised), 0.001)[0] == "agrees"
 
 
 def test_a_native_model_that_answers_little_certifies_nothing() -> None:
