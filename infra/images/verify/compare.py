@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from typing import Any
 
 import measure
@@ -159,13 +160,19 @@ class _Batch:
         where = ",".join(sorted(set(self.origins))) or "empty"
         for side, error in (("native", self.error_native), ("onnx", self.error_onnx)):
             if error and len(said[side]) < MOST_ERRORS:
-                said[side].append(f"{where}: {error}")
+                said[side].append(f"{where}: {_lasting(error)}")
 
     def _native(self, native: Any, output: str) -> np.ndarray:
         array = native[f"{self.name}/{output}"]
         if array.dtype.kind not in "fiubU":
             raise ValueError(f"the native model gave {array.dtype} for the output {output!r}")
         return array
+
+
+def _lasting(error: str) -> str:
+    """What an error says at all times and in all processes: its first line, without the time and addresses."""
+    first = error.strip().partition("\n")[0]
+    return re.sub(r"0x[0-9a-fA-F]+", "0x…", re.sub(r"\d\d:\d\d:\d\d", "…", first))
 
 
 def _runs_apart(session: Any, given: Columns) -> str:

@@ -76,8 +76,10 @@ class Output:
 
     def report(self) -> dict[str, Any]:
         keys = ("name", "role", "method", "dtype", "precision", "jumps", "nan_open")
+        stated = self.classes if self.output["role"] == "label" else None
         return {
             **{key: self.output[key] for key in keys},
+            "classes": stated or [],
             "has_classes": self.has_classes,
             "scale": self.scale,
             "by_origin": self.by_origin,

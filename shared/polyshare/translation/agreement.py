@@ -74,6 +74,7 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     by_origin: dict[str, Measures]
     cast: Measures | None  # the native model against itself: on cast inputs and on those registered; never judged
     nan_open: list[str] = []  # operators before it of which it is open what they make of NaN: such rows are not judged
+    classes: list[str] = []  # of a label, in the order of its scores
     has_classes: bool = False  # a label, or scores without a label, whose largest is taken for it
 
     @property
