@@ -180,6 +180,7 @@ class Status(Struct, kw_only=True):
     result_anchored: bool
     finished: bool  # nothing more will happen by itself
     reason: str | None  # why it failed
+    report: bool  # whether there are files about its job: its logs, the certificate of a translation that disagrees
     position: int | None  # in the queue, 1 = next
     attempt: int | None
     revoked: bool

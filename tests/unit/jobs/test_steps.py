@@ -207,6 +207,19 @@ def test_a_trained_model_is_translated_with_its_certificate(
     assert {"skl2onnx", "onnxruntime"} <= wheels
 
 
+def test_a_failed_translation_publishes_its_logs_as_its_report(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    pins = {"environment": environment.resolve("uv:translator-sklearn"), "verifier": environment.resolve("uv:verify")}
+    model = {"model.pkl": b"\x80\x04csklearn.nothing\nEstimator\n."}
+    job = platform.add("translate", {"model": model}, translate={"opset": None}, **pins)
+    perform(job, client, place)
+    completion = platform.completions[job.id]
+    assert completion["outcome"] == "failed"
+    assert "sklearn.nothing" in completion["reason"]
+    assert [item["path"] for item in completion["report"]] == ["convert-1.log"]
+
+
 def test_what_is_no_model_fails_its_translation_with_the_reason(
     platform: Platform, client: httpx.Client, place: Place
 ) -> None:
