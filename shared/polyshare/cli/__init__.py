@@ -25,6 +25,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "login": ("cli_stack:login", "get a token, and pin the ledger to believe"),
         "doctor": ("cli_stack:doctor", "what is wrong with this machine or stack, and how to mend it"),
         "rebuild": ("cli_stack:rebuild", "make the database anew from store and ledger"),
+        "env": ("cli.environments:env", "the environments of jobs: which there are, and installing them"),
     },
     "Assets": {
         "dataset": ("cli.register:dataset", "register datasets"),
