@@ -9,26 +9,23 @@ same bytes.
 
 from __future__ import annotations
 
-import csv
 import importlib
 import io
 import json
-import math
-import os
-import sys
 import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
 
+import data
 import numpy as np
 import sklearn
 import skops.io
+from data import ROOT, Data, Refused
 from sklearn.base import BaseEstimator, is_classifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-ROOT = Path("/opt/ml")
 # name → class, whether it is scaled unless told otherwise, what it gets unless told otherwise
 ESTIMATORS: dict[str, tuple[str, bool, dict[str, Any]]] = {
     "logistic_regression": ("sklearn.linear_model.LogisticRegression", True, {"max_iter": 1000}),
@@ -53,57 +50,31 @@ ESTIMATORS: dict[str, tuple[str, bool, dict[str, Any]]] = {
 DEFAULT = "logistic_regression"
 
 
-class Refused(Exception):
-    """Something is wrong with the data or the parameters; the message says what, and what to do."""
-
-
-def main() -> int:
-    """Train; a refusal is told in /opt/ml/output/failure."""
-    try:
-        train()
-    except Refused as error:
-        (ROOT / "output" / "failure").write_text(str(error), "utf-8")
-        print(error, file=sys.stderr)
-        return 1
-    return 0
-
-
 def train() -> None:
-    parameters = read_parameters(ROOT / "input" / "config" / "hyperparameters.json")
+    parameters = data.parameters(ROOT / "input" / "config" / "hyperparameters.json")
     target = parameters.pop("target", None)
     model, name = make_model(parameters)
-    data = Data.read(ROOT / "input" / "data" / "train", target)
-    y = data.labels(classifies=is_classifier(model))
-    print(f"training {name} on {len(data.x)} rows of {data.x.shape[1]} features")
+    rows = Data.read(ROOT / "input" / "data" / "train", target)
+    y = rows.labels(classifies=is_classifier(model))
+    print(f"training {name} on {len(rows.x)} rows of {rows.x.shape[1]} features")
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         try:
-            model.fit(data.x, y)
+            model.fit(rows.x, y)
         except ValueError as error:
             raise Refused(f"{name} can't be trained on these data with these parameters: {error}") from error
     (ROOT / "model" / "model.skops").write_bytes(canonical(skops.io.dumps(model)))
-    write(ROOT / "model" / "signature.json", signature(model, data))
-    metrics = {"train_rows": len(data.x), "train_score": float(model.score(data.x, y))}
+    data.write(ROOT / "model" / "signature.json", signature(model, rows))
+    metrics = {"train_rows": len(rows.x), "train_score": float(model.score(rows.x, y))}
     held = ROOT / "input" / "data" / "test"
     if held.is_dir() and any(held.iterdir()):
         test = Data.read(held, target)
-        if test.x.shape[1:] != data.x.shape[1:]:
-            raise Refused(f"the test rows have {test.x.shape[1]} features, those trained on {data.x.shape[1]}")
+        if test.x.shape[1:] != rows.x.shape[1:]:
+            raise Refused(f"the test rows have {test.x.shape[1]} features, those trained on {rows.x.shape[1]}")
         score = float(model.score(test.x, test.labels(classifies=is_classifier(model))))
         metrics |= {"test_rows": len(test.x), "accuracy" if is_classifier(model) else "r2": score}
-    write(ROOT / "output" / "metrics.json", metrics)
+    data.write(ROOT / "output" / "metrics.json", metrics)
     print(json.dumps(metrics, sort_keys=True))
-
-
-def read_parameters(path: Path) -> dict[str, Any]:
-    """hyperparameters.json: all values are strings, as SageMaker writes them; JSON in them is read."""
-    found = {}
-    for name, text in json.loads(path.read_text("utf-8")).items():
-        try:
-            found[name] = json.loads(text) if isinstance(text, str) else text
-        except ValueError:
-            found[name] = text
-    return found
 
 
 def make_model(parameters: dict[str, Any]) -> tuple[BaseEstimator, str]:
@@ -137,107 +108,7 @@ def make_model(parameters: dict[str, Any]) -> tuple[BaseEstimator, str]:
     return (make_pipeline(StandardScaler(), estimator) if scale else estimator), name
 
 
-class Data:
-    """Rows of numbers and what they are labelled with."""
-
-    def __init__(self, x: np.ndarray, y: list[Any], names: list[str] | None, target: str | None) -> None:
-        self.x, self.y, self.names, self.target = x, y, names, target
-
-    def labels(self, *, classifies: bool) -> np.ndarray:
-        """Integers where all are; numbers for a regressor; else strings."""
-        texts = [str(label) for label in self.y]
-        try:
-            numbers = np.array([float(text) for text in texts])
-        except ValueError:
-            if not classifies:
-                raise Refused("a regressor needs a target of numbers; choose a classifier, or another target") from None
-            return np.array(texts)
-        if classifies and np.all(numbers == np.floor(numbers)) and np.all(np.abs(numbers) < 2**53):
-            return numbers.astype(np.int64)
-        return np.array(texts) if classifies else numbers
-
-    @classmethod
-    def read(cls, folder: Path, target: Any) -> Data:
-        """All files of a channel together. Raises Refused naming the file that can't be read."""
-        files = (
-            sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "dataset.json")
-            if folder.is_dir()
-            else []
-        )
-        parts = []
-        for path in files:
-            kind = path.suffix.lower()
-            label = path.parent.name if path.parent != folder else None
-            try:
-                if kind == ".npz":
-                    parts.append(_from_npz(path))
-                elif kind == ".npy" and label is not None:
-                    parts.append((np.load(path, allow_pickle=False).reshape(1, -1), [label], None, None))
-                elif kind == ".csv" and label is not None:
-                    parts.append((_numbers(_rows(path)).reshape(1, -1), [label], None, None))
-                elif kind == ".csv":
-                    parts.append(_from_csv(path, target))
-            except (OSError, ValueError) as error:
-                raise Refused(f"{path.relative_to(folder)} can't be read: {error}") from error
-        if not parts:
-            raise Refused(
-                f"channel {folder.name} has no data this trainer reads: .csv with a target column, .npz with X, y or "
-                "<label>/<file>.npy or .csv. Give a --source for other data"
-            )
-        widths = {part[0].shape[1] for part in parts}
-        if len(widths) > 1:
-            raise Refused(f"the files have different numbers of features: {sorted(widths)}")
-        x = np.concatenate([part[0] for part in parts]).astype(np.float64)
-        return cls(x, [label for part in parts for label in part[1]], parts[0][2], parts[0][3])
-
-
-def _from_npz(path: Path) -> tuple[np.ndarray, list[Any], None, None]:
-    with np.load(path, allow_pickle=False) as arrays:
-        if "X" not in arrays or "y" not in arrays:
-            raise Refused(f"{path.name} has {', '.join(arrays.files)}: it needs X and y")
-        x, y = arrays["X"], arrays["y"]
-    if len(x) != len(y) or not len(x):
-        raise Refused(f"{path.name}: X has {len(x)} rows and y {len(y)}")
-    return x.reshape(len(x), -1), y.tolist(), None, None
-
-
-def _from_csv(path: Path, target: Any) -> tuple[np.ndarray, list[Any], list[str] | None, str | None]:
-    rows = _rows(path)
-    headed = not all(_is_number(cell) for cell in rows[0])
-    header = [cell.strip() for cell in rows.pop(0)] if headed else [str(i) for i in range(len(rows[0]))]
-    if not rows:
-        raise Refused(f"{path.name} has a header and no rows")
-    column = header.index(str(target)) if target is not None and str(target) in header else len(header) - 1
-    if target is not None and str(target) not in header:
-        raise Refused(f"{path.name} has no column {target!r}; it has {', '.join(header)[:500]}")
-    if any(len(row) != len(header) for row in rows):
-        raise Refused(f"{path.name}: not all rows have {len(header)} cells")
-    x = _numbers([[cell for i, cell in enumerate(row) if i != column] for row in rows])
-    names = [name for i, name in enumerate(header) if i != column] if headed else None
-    return x, [row[column].strip() for row in rows], names, header[column] if headed else None
-
-
-def _rows(path: Path) -> list[list[str]]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = [row for row in csv.reader(file) if row]
-    if not rows:
-        raise Refused(f"{path.name} is empty")
-    return rows
-
-
-def _numbers(rows: list[list[str]]) -> np.ndarray:
-    return np.array([[float(cell) if cell.strip() else math.nan for cell in row] for row in rows])
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell)
-    except ValueError:
-        return not cell.strip()
-    return True
-
-
-def signature(model: Any, data: Data) -> dict[str, Any]:
+def signature(model: Any, rows: Data) -> dict[str, Any]:
     """What the model takes and gives; null is the number of rows."""
     kind = np.asarray(getattr(model, "classes_", np.zeros(1))).dtype.kind
     label = "int64" if kind == "i" else "string" if kind == "U" else "float64"
@@ -249,11 +120,11 @@ def signature(model: Any, data: Data) -> dict[str, Any]:
         "framework": "sklearn",
         "framework_version": sklearn.__version__,
         "model": "model.skops",
-        "inputs": [{"name": "X", "dtype": "float64", "shape": [None, int(data.x.shape[1])]}],
+        "inputs": [{"name": "X", "dtype": "float64", "shape": [None, int(rows.x.shape[1])]}],
         "outputs": outputs,
         "classes": classes,
-        "features": data.names,
-        "target": data.target,
+        "features": rows.names,
+        "target": rows.target,
     }
 
 
@@ -300,10 +171,5 @@ def _renumber(schema: Any, files: list[str]) -> dict[str, str]:
     return names
 
 
-def write(path: Path, document: dict[str, Any]) -> None:
-    path.write_text(json.dumps(document, sort_keys=True, indent=1) + "\n", "utf-8")
-
-
 if __name__ == "__main__":
-    os.umask(0o022)
-    sys.exit(main())
+    data.main(train)

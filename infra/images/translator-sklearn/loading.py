@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import Unsupported
 
 STRINGS = ("str", "string", "object")
-
-
-class Unsupported(Exception):
-    """The model can't be translated; the message says why and what to change."""
 
 
 def load(path: Path) -> tuple[Any, dict[str, Any]]:
@@ -38,19 +34,10 @@ def load(path: Path) -> tuple[Any, dict[str, Any]]:
     return model, how
 
 
-def stated_inputs(folder: Path) -> list[dict[str, Any]]:
-    """The inputs that the model's own signature.json states, or none."""
-    path = folder / "signature.json"
-    if not path.is_file():
-        return []
-    stated = json.loads(path.read_text("utf-8"))
-    return [dict(one) for one in stated.get("inputs", [])] if isinstance(stated, dict) else []
-
-
 def inputs_of(model: Any, stated: list[dict[str, Any]], dtype: str) -> list[dict[str, Any]]:
     """The tensors the model takes: name, dtype, shape (null for the batch), and hints for making inputs.
 
-    `dtype` is that of the floating inputs. What signature.json states about names and other dtypes is kept.
+    `dtype` is that of the floating inputs. What the model's description states about names and other dtypes is kept.
     """
     derived = _derived_inputs(model, dtype)
     if len(stated) == len(derived):

@@ -1,16 +1,11 @@
-"""scikit-learn → ONNX. `translate.py --model FOLDER --file NAME --options FILE --out FOLDER`
-
-Writes candidate.onnx and signature.json to the out folder; on failure a sentence to `failure`, and exits 1.
-"""
+"""scikit-learn → ONNX (harness.translate)."""
 
 from __future__ import annotations
 
-import argparse
-import json
-import sys
 from pathlib import Path
 from typing import Any
 
+import harness
 import loading
 import mends
 import onnx
@@ -34,26 +29,13 @@ TYPES = {
 NEWEST_OPSET = 22  # of skl2onnx 1.20.0
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("model", "file", "options", "out"):
-        parser.add_argument(f"--{name}", required=True)
-    args = parser.parse_args()
-    out = Path(args.out)
-    try:
-        translate(Path(args.model), args.file, json.loads(Path(args.options).read_text("utf-8")), out)
-    except Exception as error:  # everything the model's code may raise becomes the sentence that the user reads
-        (out / "failure").write_text(f"{type(error).__name__}: {error}"[:4000], "utf-8")
-        sys.exit(1)
-
-
-def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> None:
+def convert(folder: Path, file: str, options: dict[str, Any]) -> tuple[bytes, dict[str, Any]]:
     opset = options.get("opset") or NEWEST_OPSET
     if opset > NEWEST_OPSET:
-        raise loading.Unsupported(f"skl2onnx writes opset {NEWEST_OPSET} at most, not {opset}: ask for a lower one")
+        raise harness.Unsupported(f"skl2onnx writes opset {NEWEST_OPSET} at most, not {opset}: ask for a lower one")
     model, how = loading.load(folder / file)
     outputs = loading.outputs_of(model)
-    stated = loading.stated_inputs(folder)
+    stated = options["stated"].get("inputs", [])
     dtypes = [options["dtype"]] if options["dtype"] else ["float64", "float32"]
     reason = "asked for" if options["dtype"] else "the native model computes in float64"
     for dtype in dtypes:
@@ -66,13 +48,13 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
                 raise
             reason = f"float64 was tried first: the converter: {type(error).__name__}: {error}"[:1000]
     if len(converted.graph.output) != len(outputs):
-        raise loading.Unsupported(
+        raise harness.Unsupported(
             f"{type(model).__name__} became {len(converted.graph.output)} outputs where {len(outputs)} were expected: "
             "models with several targets are not translated yet"
         )
     taken = {one["name"] for one in inputs} & {one["name"] for one in outputs}
     if taken:
-        raise loading.Unsupported(f"the input {taken.pop()!r} has an output's name: rename that column and train again")
+        raise harness.Unsupported(f"the input {taken.pop()!r} has an output's name: rename that column and train again")
     for value, wanted in zip(converted.graph.output, outputs, strict=True):
         _rename_output(converted.graph, value.name, wanted["name"])
     mends.types(converted)
@@ -82,7 +64,6 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
         mends.binary_scores(converted)
         if type(loading.steps(model)[-1]).__name__ in ("SVC", "NuSVC") and len(loading.labels(model)) == 2:
             mends.binary_support_vectors(converted)
-    (out / "candidate.onnx").write_bytes(converted.SerializeToString(deterministic=True))
     signature = {
         "translator": "sklearn",
         "framework": "scikit-learn",
@@ -97,7 +78,7 @@ def translate(folder: Path, file: str, options: dict[str, Any], out: Path) -> No
         "classes": loading.labels(model) if outputs[0]["role"] == "label" else [],
         **how,
     }
-    (out / "signature.json").write_text(json.dumps(signature), "utf-8")
+    return converted.SerializeToString(deterministic=True), signature
 
 
 def _convert(model: Any, initial: list[tuple[str, Any]], opset: int) -> onnx.ModelProto:
@@ -114,7 +95,7 @@ def _convert(model: Any, initial: list[tuple[str, Any]], opset: int) -> onnx.Mod
         except NameError as error:  # a classifier without the option has no ZipMap to leave out
             if "zipmap" not in str(error) or options is attempts[-1]:
                 raise
-    raise loading.Unsupported("no way to convert was tried")
+    raise harness.Unsupported("no way to convert was tried")
 
 
 def _rename_output(graph: onnx.GraphProto, old: str, new: str) -> None:
@@ -133,4 +114,4 @@ def _rename_output(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    harness.translate(convert)

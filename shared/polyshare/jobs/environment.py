@@ -31,6 +31,7 @@ from polyshare.jobs import bubblewrap, container, registry, scratch
 from polyshare.jobs.sandbox import ENVIRONMENT, PROGRAMS, Mount, Prepared, Wheel, unheard
 
 LOCK = "requirements.txt"
+SHARED = "programs.txt"  # names folders beside this one whose programs the environment has too, one a line
 _WHEELS = "wheels.json"  # put in an installed environment last
 _INSTALL_SECONDS = 1800
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
@@ -177,9 +178,15 @@ def _size(folder: Path) -> int:
 
 
 def _files(folder: Path) -> list[tuple[str, bytes]]:
-    """What a run of the environment can see: its lock and programs, not its notes or the recipe of its image."""
-    names = [p.name for p in folder.iterdir() if p.is_file() and (p.name == LOCK or p.suffix == ".py")]
-    return [(name, (folder / name).read_bytes()) for name in sorted(names)]
+    """What a run of the environment can see: its lock and programs, not its notes or the recipe of its image.
+
+    Programs of other folders, which SHARED names, come first: a program of the same name in `folder` takes their place.
+    """
+    shared = folder / SHARED
+    names = shared.read_text("utf-8").split() if shared.is_file() else []
+    found = {path.name: path for one in (*names, folder.name) for path in (folder.parent / one).glob("*.py")}
+    found[LOCK] = folder / LOCK
+    return [(name, path.read_bytes()) for name, path in sorted(found.items())]
 
 
 def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:

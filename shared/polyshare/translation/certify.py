@@ -29,6 +29,7 @@ class Converted(msgspec.Struct, frozen=True):
     classes: list[str | int | float]
     dtype: str  # of the floating inputs
     dtype_reason: str
+    native: dict[str, Any] = {}  # whatever translate.py has to tell predict.py
 
 
 class Facts(msgspec.Struct, frozen=True):

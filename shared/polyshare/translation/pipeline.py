@@ -290,5 +290,6 @@ def _options(native: translators.Native, options: Options, dtype: str | None) ->
         "opset": options.opset or native.translator.opset,
         "dtype": dtype,
         "rows": options.rows,
+        "stated": native.signature.stated,
         "tolerances": msgspec.to_builtins(dict(options.tolerances)),
     }

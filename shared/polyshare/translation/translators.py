@@ -5,30 +5,37 @@ Recognition reads file names and first bytes only. Nothing here loads a model: l
 
 from __future__ import annotations
 
-import bz2
-import lzma
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from polyshare.errors import Invalid
+from polyshare.translation.recognition import content, sklearn
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
-_HEAD = 256 * 1024  # bytes of a file's beginning that recognition may look at
-_TAIL = 1024 * 1024
 _MOST_SIGNATURE = 1024 * 1024
 
 
+class Input(msgspec.Struct, frozen=True):
+    """An input as the model's own description states it."""
+
+    name: str = ""
+    dtype: str = ""
+    shape: list[int | None] | None = None  # null: any size
+
+
 class Signature(msgspec.Struct, frozen=True):
-    """What a model's own signature.json states, as far as translation needs it."""
+    """What a model's own signature.json states, as far as it is read here."""
 
     framework: str = ""
-    model: str = ""  # file of the model, relative to the folder
+    model: str = ""  # file or folder of the model, relative to the folder
     target: str | int | None = None  # the column of test data that is not an input
+    inputs: list[Input] = []
+    stated: dict[str, Any] = {}  # all of it, for the translator
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,17 +49,17 @@ class Translator:
     name: str
     environment: str
     frameworks: tuple[str, ...]  # what a signature.json may call it
-    recognises: Callable[[Path], bool]
+    recognises: Callable[[Path], bool]  # of a file or a folder
     takes: str  # for the error that says what could have been given
     opset: int  # the newest that both its converter writes and ONNX Runtime takes
 
 
 @dataclass(frozen=True, slots=True)
 class Native:
-    """A model file and the translator that takes it."""
+    """A model file, or a folder that is a model, and the translator that takes it."""
 
     translator: Translator
-    file: str  # relative to the model's folder
+    file: str  # relative to the model's folder; "." if that is the model itself
     signature: Signature
 
 
@@ -78,12 +85,11 @@ def find(folder: Path) -> Native:
             + "; ".join(f"{t.frameworks[0]} ({t.takes})" for t in TRANSLATORS)
         )
     if signature.model:
-        files = [folder / signature.model]
-        if ".." in Path(signature.model).parts or Path(signature.model).is_absolute() or not _is_file(files[0]):
-            raise Invalid(f"signature.json names the model file {signature.model[:200]!r}, which is not there")
+        files = [_named_file(folder, signature.model)]
+        found = [(t, files[0]) for t in stated or TRANSLATORS if t.recognises(files[0])]
     else:
-        files = sorted(path for path in folder.rglob("*") if _is_file(path))
-    found = [(t, path) for path in files for t in TRANSLATORS if (not stated or t in stated) and t.recognises(path)]
+        files = sorted(path for path in folder.rglob("*") if content.is_file(path))
+        found = _recognised(folder, stated or list(TRANSLATORS))
     if not found and stated and len(files) == 1:
         found = [(stated[0], files[0])]  # stated by the owner: its sandboxed loader has the last word
     if len(found) == 1:
@@ -99,59 +105,41 @@ def find(folder: Path) -> Native:
     )
 
 
-def _is_file(path: Path) -> bool:
-    return path.is_file() and not path.is_symlink()
+def _named_file(folder: Path, name: str) -> Path:
+    path, parts = folder / name, Path(name).parts
+    inside = ".." not in parts and not Path(name).is_absolute()
+    linked = any((folder / Path(*parts[:n])).is_symlink() for n in range(1, len(parts) + 1))
+    if not inside or linked or not (content.is_file(path) or content.is_folder(path)):
+        raise Invalid(f"signature.json names the model file {name[:200]!r}, which is not there")
+    return path
+
+
+def _recognised(folder: Path, translators: list[Translator]) -> list[tuple[Translator, Path]]:
+    """The models at and below `folder`; what lies within a folder that is a model belongs to it."""
+    found: list[tuple[Translator, Path]] = []
+    waiting = [folder]
+    while waiting:
+        path = waiting.pop()
+        taken = [(translator, path) for translator in translators if translator.recognises(path)]
+        found += taken
+        if not taken and content.is_folder(path):
+            waiting += path.iterdir()
+    return sorted(found, key=lambda one: one[1])
 
 
 def _signature(folder: Path) -> Signature:
     path = folder / "signature.json"
-    if not _is_file(path):
+    if not content.is_file(path):
         return Signature()
     with path.open("rb") as file:
         data = file.read(_MOST_SIGNATURE + 1)
     try:
         if len(data) > _MOST_SIGNATURE:
             raise ValueError(f"it is over {_MOST_SIGNATURE} bytes")
-        return msgspec.json.decode(data, type=Signature)
+        stated = msgspec.json.decode(data, type=dict[str, Any])
+        return msgspec.convert({**stated, "stated": stated}, Signature)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
         raise Invalid(f"the model's signature.json can't be read: {error}") from error
-
-
-def _is_sklearn(path: Path) -> bool:
-    head = _head(path)
-    if head.startswith(b"PK\x03\x04"):
-        return _is_skops(path)
-    pickle = _unpacked(head)
-    return pickle[:1] == b"\x80" and pickle[1:2] in (b"\x02", b"\x03", b"\x04", b"\x05") and b"sklearn." in pickle
-
-
-def _is_skops(path: Path) -> bool:
-    """A zip whose directory, at its end, lists schema.json, the file that skops writes. The zip is not opened."""
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        tail = file.read(_TAIL)
-    return b"PK\x05\x06" in tail and b"schema.json" in tail
-
-
-def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(_HEAD)
-
-
-def _unpacked(head: bytes) -> bytes:
-    """The first bytes of what joblib compressed, in bounded memory; the bytes themselves if they are not compressed."""
-    try:
-        if head[:1] == b"\x78":
-            return zlib.decompressobj().decompress(head, _HEAD)
-        if head[:2] == b"\x1f\x8b":
-            return zlib.decompressobj(wbits=31).decompress(head, _HEAD)
-        if head[:3] == b"BZh":
-            return bz2.BZ2Decompressor().decompress(head, _HEAD)
-        if head[:6] == b"\xfd7zXZ\x00" or head[:3] == b"\x5d\x00\x00":
-            return lzma.LZMADecompressor(memlimit=128 * 1024 * 1024).decompress(head, _HEAD)
-    except (zlib.error, OSError, lzma.LZMAError, EOFError):
-        return b""
-    return head
 
 
 TRANSLATORS: tuple[Translator, ...] = (
@@ -159,7 +147,7 @@ TRANSLATORS: tuple[Translator, ...] = (
         name="sklearn",
         environment="uv:translator-sklearn",
         frameworks=("scikit-learn", "sklearn"),
-        recognises=_is_sklearn,
+        recognises=sklearn.recognises,
         takes="an estimator or pipeline saved with skops, joblib or pickle",
         opset=22,
     ),

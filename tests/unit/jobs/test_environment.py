@@ -34,6 +34,30 @@ def test_the_digest_changes_with_lock_and_programs_and_nothing_else(tmp_path: Pa
     assert len({first, second, environment.folder_digest(tmp_path)}) == 3
 
 
+def test_programs_shared_by_environments_count_in_each(tmp_path: Path) -> None:
+    for name, programs in (("shared", {"a.py": "1", "b.py": "1"}), ("own", {"b.py": "2"})):
+        (tmp_path / name).mkdir()
+        for file, text in programs.items():
+            (tmp_path / name / file).write_text(text)
+    (tmp_path / "own" / "requirements.txt").write_text("a==1")
+    without = environment.folder_digest(tmp_path / "own")
+    (tmp_path / "own" / "programs.txt").write_text("shared\n")
+    first = environment.folder_digest(tmp_path / "own")
+    (tmp_path / "shared" / "b.py").write_text("3")  # own has a b.py itself
+    assert environment.folder_digest(tmp_path / "own") == first
+    (tmp_path / "shared" / "a.py").write_text("2")
+    assert len({without, first, environment.folder_digest(tmp_path / "own")}) == 3
+
+
+@pytest.mark.parametrize("folder", sorted(lock.parent.name for lock in IMAGES.glob("*/requirements.txt")))
+def test_an_image_has_the_programs_of_its_environment(folder: str) -> None:
+    shared = IMAGES / folder / "programs.txt"
+    names = [*(shared.read_text().split() if shared.exists() else []), folder]
+    recipe = (IMAGES / folder / "Containerfile").read_text()
+    assert f"COPY {' '.join(f'{name}/*.py' for name in names)} /opt/polyshare/programs/" in recipe
+    assert f"COPY {folder}/requirements.txt /opt/polyshare/programs/" in recipe
+
+
 @pytest.mark.parametrize("reference", ["", "sklearn", "uv:", "pip:x", "uv:a\nb"])
 def test_what_is_no_environment_is_refused_saying_what_to_write(reference: str) -> None:
     with pytest.raises(Invalid, match=r"uv:<name>"):

@@ -81,12 +81,16 @@ def test_two_models_are_ambiguous_until_one_is_named(tmp_path) -> None:
     assert translators.find(tmp_path).file == "b.skops"
 
 
-@pytest.mark.parametrize("model", ["../model.skops", "/etc/passwd", "missing.skops", "link.skops"])
+@pytest.mark.parametrize(
+    "model", ["../model.skops", "/etc/passwd", "missing.skops", "link.skops", "linked/model.skops", "fifo"]
+)
 def test_a_signature_can_not_name_a_file_outside_the_model(model, tmp_path) -> None:
     folder = tmp_path / "m"
     folder.mkdir()
     (tmp_path / "model.skops").write_bytes(skops())
     (folder / "link.skops").symlink_to(tmp_path / "model.skops")
+    (folder / "linked").symlink_to(tmp_path)
+    os.mkfifo(folder / "fifo")
     (folder / "signature.json").write_text(json.dumps({"framework": "sklearn", "model": model}))
     with pytest.raises(Invalid, match="not there"):
         translators.find(folder)
