@@ -16,7 +16,7 @@ def env() -> None:
 @with_json
 def list_(out: Output) -> None:
     """Which there are, what for, and the disk space of those that are installed."""
-    from polyshare.jobs.environment import environments
+    from polyshare.jobs.installed import environments
     from polyshare.stack.layout import Layout
 
     found = environments(Layout.find().environments)
@@ -39,7 +39,8 @@ def list_(out: Output) -> None:
 @with_json
 def install(out: Output, names: tuple[str, ...]) -> None:
     """Install environments now, so that the first job does not wait for it."""
-    from polyshare.jobs.environment import environments, prepare, resolve
+    from polyshare.jobs.environment import prepare, resolve
+    from polyshare.jobs.installed import environments
     from polyshare.stack.layout import Layout
 
     cache = Layout.find().environments

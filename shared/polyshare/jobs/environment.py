@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.resources
-import itertools
 import json
 import os
 import platform
@@ -21,7 +20,6 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import rfc8785
@@ -32,7 +30,7 @@ from polyshare.jobs.sandbox import ENVIRONMENT, PROGRAMS, Mount, Prepared, Wheel
 
 LOCK = "requirements.txt"
 SHARED = "programs.txt"  # names folders beside this one whose programs the environment has too, one a line
-_WHEELS = "wheels.json"  # put in an installed environment last
+WHEELS = "wheels.json"  # put in an installed environment last
 _INSTALL_SECONDS = 1800
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _IMAGE = re.compile(  # the grammar of distribution/reference, of hosts and names in lower case
@@ -40,27 +38,6 @@ _IMAGE = re.compile(  # the grammar of distribution/reference, of hosts and name
     r"(@sha256:[0-9a-f]{64})?"
 )
 _PINNED = re.compile(r"(uv|oci):([^@]+)@sha256:([0-9a-f]{64})")
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """A `uv:` environment that this installation has; `size` is its bytes on disk, None where it is not installed."""
-
-    name: str
-    purpose: str
-    reference: str  # pinned
-    size: int | None
-
-
-def environments(cache: Path) -> list[Environment]:
-    """All `uv:` environments, by name."""
-    found = []
-    for name in _names():
-        reference = resolve(f"uv:{name}")
-        home = _home(cache, name, reference[-64:])
-        size = _size(home) if (home / _WHEELS).is_file() else None
-        found.append(Environment(name, _purpose(environment_folder(name)), reference, size))
-    return found
 
 
 def resolve(reference: str, registries: str | None = None) -> str:
@@ -104,8 +81,18 @@ def environment_folder(name: str) -> Path:
         for folder in (_root() / name, _root() / f"trainer-{name}"):
             if (folder / LOCK).is_file():
                 return folder
-    there = ", ".join(f"uv:{known}" for known in _names())
+    there = ", ".join(f"uv:{known}" for known in names())
     raise NotFound(f"there is no environment uv:{name[:100]}; there are {there or 'none'}")
+
+
+def names() -> list[str]:
+    """Of all `uv:` environments that this installation has."""
+    return sorted(lock.parent.name.removeprefix("trainer-") for lock in _root().glob(f"*/{LOCK}"))
+
+
+def home_of(cache: Path, name: str, digest: str) -> Path:
+    """Where an environment is installed; it is there when its WHEELS is."""
+    return cache / f"{name}-{digest[:32]}-{_python_tag()}"
 
 
 def folder_digest(folder: Path) -> bytes:
@@ -130,10 +117,10 @@ def prepare(reference: str, cache: Path, progress: Callable[[str], None] = unhea
     if folder_digest(folder).hex() != digest:
         here = resolve(f"uv:{name}")
         raise Mismatch(f"{reference} is not what this installation has, {here}: install the release that has it")
-    home = _home(cache, name, digest)
-    if not (home / _WHEELS).is_file():
+    home = home_of(cache, name, digest)
+    if not (home / WHEELS).is_file():
         _install(folder, home, progress)
-    wheels = tuple(Wheel(**item) for item in json.loads((home / _WHEELS).read_bytes()))
+    wheels = tuple(Wheel(**item) for item in json.loads((home / WHEELS).read_bytes()))
     programs = home / "programs"
     mounts = (*bubblewrap.python_mounts(), Mount(home / "venv", ENVIRONMENT), Mount(programs, PROGRAMS))
     return Prepared(reference, mounts, programs=programs, wheels=wheels)
@@ -155,26 +142,6 @@ def machine_class(threads: int) -> dict[str, str]:
 def _root() -> Path:
     packaged = Path(str(importlib.resources.files("polyshare"))) / "images"
     return packaged if packaged.is_dir() else packaged.parents[2] / "infra" / "images"
-
-
-def _names() -> list[str]:
-    return sorted(lock.parent.name.removeprefix("trainer-") for lock in _root().glob(f"*/{LOCK}"))
-
-
-def _home(cache: Path, name: str, digest: str) -> Path:
-    return cache / f"{name}-{digest[:32]}-{_python_tag()}"
-
-
-def _purpose(folder: Path) -> str:
-    """The first sentence of the comment that requirements.in begins with."""
-    lines = (folder / "requirements.in").read_text(encoding="utf-8").splitlines()
-    comment = " ".join(line[1:].strip() for line in itertools.takewhile(lambda line: line.startswith("#"), lines))
-    return re.split(r"[.:](?: |$)", comment)[0]
-
-
-def _size(folder: Path) -> int:
-    inner = (path.lstat() for path in folder.rglob("*"))
-    return sum(status.st_blocks * 512 for status in inner)
 
 
 def _files(folder: Path) -> list[tuple[str, bytes]]:
@@ -205,12 +172,12 @@ def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:
         python = building / "venv" / "bin" / "python"
         _uv([*sync, "--compile-bytecode", "--python", str(python), str(programs / LOCK)], progress)
         wheels = _wheels(next((building / "venv" / "lib").glob("python*")) / "site-packages")
-        (building / _WHEELS).write_text(json.dumps(wheels))
+        (building / WHEELS).write_text(json.dumps(wheels))
         _readable(building)
         try:
             building.rename(home)
         except OSError:
-            if not (home / _WHEELS).is_file():
+            if not (home / WHEELS).is_file():
                 raise
             scratch.remove(building)  # another process was first
     except BaseException:
