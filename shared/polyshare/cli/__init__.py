@@ -36,6 +36,9 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "translate": ("cli.follow:translate", "get a trained model as ONNX"),
         "verify": ("cli.fetch:verify", "what is this file, and is it what was registered?"),
     },
+    "Hardware": {
+        "run": ("cli.hardware:run", "run an ONNX model, and say which node ran where"),
+    },
     "Look": {
         "list": ("cli.look:list_", "assets that you may read"),
         "show": ("cli.look:show", "what an asset is, and what its contract says"),
