@@ -44,7 +44,7 @@ def translated(trained, tmp_path_factory: pytest.TempPathFactory):
 @pytest.fixture(scope="module")
 def converted(translated):
     """The converter's files of a model: faults are planted in copies of them."""
-    return lambda name: next(translated(name)[1].folder.glob("convert-out-*"))
+    return lambda name: next(translated(name)[1].folder.glob("convert-*-out"))
 
 
 @pytest.mark.parametrize("name", models.LIGHT)
@@ -89,7 +89,9 @@ def test_the_native_run_sees_the_inputs_and_no_onnx_no_plan_no_test_data(transla
     _, workshop = translated("scaled_logistic_regression")
     native = next(r for r in workshop.runs if r.command[1] == f"{PROGRAMS}/predict.py")
     names = {mount.host.name for mount in native.mounts}
-    assert names == {"model", "1-signature.json", "inputs.npz", "native-out-1"}
+    assert names == {"model", "live-requests", "live-out"}
+    given = next(mount.host for mount in native.mounts if mount.host.name == "live-requests")
+    assert {path.name for path in given.iterdir()} == {"signature.json", "0.npz", "1.npz", "2.npz", "3.npz"}
     assert [mount.inside for mount in native.mounts if mount.writable] == ["/opt/ml/output"]
 
 

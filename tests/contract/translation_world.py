@@ -48,6 +48,7 @@ class Workshop:
     tamper: Callable[[str, Path], None] | None = None
     converted: Path | None = None  # an earlier conversion to use again
     limits: Limits = LIMITS
+    beside: bool = True
 
     def translate(self, trained: Path, options: Options | None = None, *, test: bool = True) -> Translated:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -59,9 +60,10 @@ class Workshop:
             options=options,
             prepare=prepare,
             limits=self.limits,
+            beside=self.beside,
         )
 
-    def _execute(self, run: Run) -> Finished:
+    def _execute(self, run: Run, ended: Callable[[], bool] = sandbox.never) -> Finished:
         self.runs.append(run)
         program = Path(run.command[1]).name
         out = next(mount.host for mount in run.mounts if mount.writable)
@@ -70,7 +72,7 @@ class Workshop:
                 shutil.copy(self.converted / name, out / name)
             finished = Finished("done", "", 0, 0.0, 0.0, 0)
         else:
-            finished = sandbox.choose(run.environment.reference).run(run)
+            finished = sandbox.choose(run.environment.reference).run(run, cancelled=ended)
         if self.tamper is not None:
             self.tamper(program, out)
         return finished

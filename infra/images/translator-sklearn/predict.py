@@ -19,5 +19,23 @@ def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
     return answer
 
 
+def stages(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+    """What each step of a pipeline gives, the scores of the last one included."""
+    model, _ = loading.load(folder / file)
+    *before, last = loading.steps(model)
+
+    def answer(arrays: harness.Arrays) -> dict[str, Any]:
+        data = loading.native_batch(model, signature["inputs"], arrays)
+        found = {}
+        for position, step in enumerate(before, 1):
+            data = found[f"{position} {type(step).__name__}"] = step.transform(data)
+        for method in ("transform", "decision_function", "predict_proba", "predict"):
+            if hasattr(last, method):
+                found[f"{len(before) + 1} {type(last).__name__}.{method}"] = getattr(last, method)(data)
+        return found
+
+    return answer
+
+
 if __name__ == "__main__":
-    harness.predict(load)
+    harness.predict(load, stages)

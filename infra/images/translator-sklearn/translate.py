@@ -75,6 +75,7 @@ def convert(folder: Path, file: str, options: dict[str, Any]) -> tuple[bytes, di
         "dtype_reason": reason,
         "inputs": inputs,
         "outputs": outputs,
+        "stages": True,
         "classes": loading.labels(model) if outputs[0]["role"] == "label" else [],
         **how,
     }

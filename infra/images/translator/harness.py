@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,9 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 Answer = Callable[[Arrays], dict[str, Any]]
+Load = Callable[[Path, str, dict[str, Any]], Answer]
+
+_PAUSE = 0.01  # seconds between looks for the next round of inputs
 
 
 class Unsupported(Exception):
@@ -37,30 +41,55 @@ def translate(convert: Callable[[Path, str, dict[str, Any]], tuple[bytes, dict[s
         (out / "signature.json").write_text(json.dumps(signature), "utf-8")
 
 
-def predict(load: Callable[[Path, str, dict[str, Any]], Answer]) -> None:
-    """`predict.py --model FOLDER --file NAME --signature FILE --inputs FILE --out FOLDER`: the native model's answers.
+def predict(load: Load, stages: Load | None = None) -> None:
+    """`predict.py --model FOLDER --file NAME --inputs FOLDER --out FOLDER [--stages]`: the native model's answers.
 
     `load(folder, file, signature)` gives a function from a batch's arrays, by input, to its answers, by output. It sees
-    no ONNX file, none of its outputs, and not where a batch comes from. Writes outputs.npz (arrays `batch/output`) and
-    errors.json (what the model refused, by batch).
+    no ONNX file, none of its outputs, and not where a batch comes from. `stages` likewise gives a function to the
+    values within the model, by a name that people understand, in the order in which they are computed.
+
+    Started early, it waits in the folder of inputs for signature.json, and then for 0.npz, 1.npz, … (arrays
+    `batch/input`) until there is a file `end`. Each is answered by 0.json (what the model refused, by batch) and 0.npz
+    (arrays `batch/output`) in the out folder.
     """
-    args = _arguments("model", "file", "signature", "inputs", "out")
-    out = Path(args.out)
+    args = _arguments("model", "file", "inputs", "out", flags=("stages",))
+    inputs, out = Path(args.inputs), Path(args.out)
     with _Told(out):
-        signature = json.loads(Path(args.signature).read_text("utf-8"))
-        answer = load(Path(args.model), args.file, signature)
-        outputs: Arrays = {}
-        errors: dict[str, str] = {}
-        with np.load(args.inputs, allow_pickle=False) as given:
-            for batch in sorted({key.split("/", 1)[0] for key in given.files}):
-                arrays = {one["name"]: given[f"{batch}/{one['name']}"] for one in signature["inputs"]}
-                try:
-                    answers = answer(arrays)
-                    outputs |= {f"{batch}/{one['name']}": _plain(answers[one["name"]]) for one in signature["outputs"]}
-                except Exception as error:  # a refusal of this batch is an answer too
-                    errors[batch] = f"{type(error).__name__}: {error}"[:300]
-        np.savez(out / "outputs.npz", **outputs)
-        (out / "errors.json").write_text(json.dumps(errors), "utf-8")
+        opened = stages if args.stages else load
+        if opened is None:
+            raise Unsupported("this translator can't show the values within a model")
+        while not (inputs / "signature.json").exists():
+            time.sleep(_PAUSE)
+        signature = json.loads((inputs / "signature.json").read_text("utf-8"))
+        answer = opened(Path(args.model), args.file, signature)
+        number = 0
+        while True:
+            ended = (inputs / "end").exists()  # looked for first: all rounds are there before it
+            if (inputs / f"{number}.npz").exists():
+                _round(answer, signature, inputs / f"{number}.npz", out, all_of=args.stages)
+                number += 1
+            elif ended:
+                break
+            else:
+                time.sleep(_PAUSE)
+
+
+def _round(answer: Answer, signature: dict[str, Any], given: Path, out: Path, *, all_of: bool) -> None:
+    outputs: Arrays = {}
+    errors: dict[str, str] = {}
+    with np.load(given, allow_pickle=False) as arrays:
+        for batch in sorted({key.split("/", 1)[0] for key in arrays.files}):
+            try:
+                answers = answer({one["name"]: arrays[f"{batch}/{one['name']}"] for one in signature["inputs"]})
+                names = list(answers) if all_of else [one["name"] for one in signature["outputs"]]
+                outputs |= {f"{batch}/{name}": _plain(answers[name]) for name in names}
+            except Exception as error:  # a refusal of this batch is an answer too
+                errors[batch] = f"{type(error).__name__}: {error}"[:300]
+    (out / f"{given.stem}.json").write_text(json.dumps(errors), "utf-8")
+    part = out / f"{given.stem}.part"
+    with part.open("wb") as file:
+        np.savez(file, **outputs)
+    part.rename(out / given.name)  # in its place only when it is whole
 
 
 class _Told:
@@ -78,10 +107,12 @@ class _Told:
             sys.exit(1)
 
 
-def _arguments(*names: str) -> argparse.Namespace:
+def _arguments(*names: str, flags: tuple[str, ...] = ()) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
     for name in names:
         parser.add_argument(f"--{name}", required=True)
+    for flag in flags:
+        parser.add_argument(f"--{flag}", action="store_true")
     return parser.parse_args()
 
 

@@ -1,71 +1,40 @@
-"""The gate: refuses an ONNX file or makes it canonical, runs it, and makes the inputs for both sides.
-`gate.py --onnx FILE --signature FILE --options FILE [--test FOLDER] --out FOLDER`
-
-Writes model.onnx, facts.json, inputs.npz and plan.json; on refusal a sentence to `failure`, and exits 1.
-"""
+"""The gate: refuses an ONNX file or makes it canonical, runs it, and makes the inputs for both sides."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import json
-import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import batches
+import facts
 import numpy as np
 import onnx
 import onnxruntime
 import testdata
-from admit import Refused, admit, graphs
+from admit import MOST_BYTES, Refused, admit
 from canonical import canonical
-from onnx import TensorProto
-
-DTYPES = {
-    TensorProto.FLOAT: "float32",
-    TensorProto.DOUBLE: "float64",
-    TensorProto.FLOAT16: "float16",
-    TensorProto.INT64: "int64",
-    TensorProto.INT32: "int32",
-    TensorProto.INT16: "int16",
-    TensorProto.INT8: "int8",
-    TensorProto.UINT8: "uint8",
-    TensorProto.BOOL: "bool",
-    TensorProto.STRING: "string",
-}
-# Operators that jump: an input moved by a rounding can move their output by much more than a rounding.
-JUMPS = {
-    "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor", "Binarizer", "ArgMax", "ArgMin", "TopK",
-    "Floor", "Ceil", "Round", "Sign", "QuantizeLinear", "DynamicQuantizeLinear", "NonMaxSuppression", "Unique",
-    "Less", "LessOrEqual", "Greater", "GreaterOrEqual", "Equal", "Hardmax",
-}  # fmt: skip
-# Operators that compute in float32 inside, whatever their declared types are.
-SINGLE = {
-    "TreeEnsembleClassifier", "TreeEnsembleRegressor", "SVMClassifier", "SVMRegressor", "LinearClassifier",
-    "LinearRegressor", "Scaler", "Normalizer",
-}  # fmt: skip
+from compare import fed
+from rows import Signature
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    for name in ("onnx", "signature", "options", "out"):
-        parser.add_argument(f"--{name}", required=True)
-    parser.add_argument("--test")
-    args = parser.parse_args()
-    out = Path(args.out)
-    try:
-        signature = json.loads(Path(args.signature).read_text("utf-8"))
-        options = json.loads(Path(args.options).read_text("utf-8"))
-        gate(Path(args.onnx), signature, options, Path(args.test) if args.test else None, out)
-    except Refused as error:
-        (out / "failure").write_text(str(error)[:4000], "utf-8")
-        sys.exit(1)
+@dataclass(frozen=True)
+class Gated:
+    """A model that passed."""
+
+    data: bytes  # the canonical file
+    facts: dict[str, Any]
+    session: onnxruntime.InferenceSession
+    signature: Signature
+    made: batches.Made
+    seed: int
 
 
-def gate(file: Path, signature: dict[str, Any], options: dict[str, Any], test: Path | None, out: Path) -> None:
-    if file.stat().st_size > 2**31 - 1:
-        raise Refused(f"the ONNX file has {file.stat().st_size} bytes, over the limit of {2**31 - 1}")
+def gate(file: Path, signature: dict[str, Any], options: dict[str, Any], test: Path | None) -> Gated:
+    """Pass a candidate through the gate; raises Refused."""
+    if file.stat().st_size > MOST_BYTES:
+        raise Refused(f"the ONNX file has {file.stat().st_size} bytes, over the limit of {MOST_BYTES}")
     model = admit(file.read_bytes())
     try:
         onnx.checker.check_model(model, full_check=True)
@@ -75,21 +44,39 @@ def gate(file: Path, signature: dict[str, Any], options: dict[str, Any], test: P
         inferred = onnx.shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
     except Exception as error:
         raise Refused(f"the ONNX checker refuses the model: {str(error)[:2000]}") from error
-    facts = _facts(model, inferred, signature)
-    if options["opset"] not in (None, facts["opset"]["ai.onnx"]):
-        raise Refused(f"opset {options['opset']} was asked for, the model has {facts['opset']['ai.onnx']}")
-    facts["canonical_again"] = canonical(model) == data
+    found = facts.facts(model, inferred, signature)
+    if found["opset"]["ai.onnx"] != options["opset"]:
+        raise Refused(f"opset {options['opset']} was asked for, the model has {found['opset']['ai.onnx']}")
     session = open_session(data)
-    seed = int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
-    rows, said = testdata.read(test, signature) if test else (None, "none")
-    made = batches.make(signature["inputs"], rows, seed, options.get("rows"))
+    known, made, said = inputs(data, signature, options.get("rows"), test)
     _run_once(session, made)
-    (out / "model.onnx").write_bytes(data)
-    np.savez(out / "inputs.npz", **made.arrays)
-    facts["test_data"] = said
-    facts["test_rows"] = 0 if rows is None else len(next(iter(rows.values())))
-    (out / "plan.json").write_text(json.dumps(made.plan), "utf-8")
-    (out / "facts.json").write_text(json.dumps(facts), "utf-8")
+    found["canonical_again"] = canonical(model) == data
+    found["test_data"] = said
+    found["test_rows"] = 0 if known.test is None else len(next(iter(known.test.values())))
+    return Gated(data, found, session, known, made, _seed(data))
+
+
+def inputs(
+    data: bytes, signature: dict[str, Any], rows: int | None, test: Path | None
+) -> tuple[Signature, batches.Made, str]:
+    """The inputs of a canonical ONNX file: always the same for the same file, signature and test data.
+
+    With them, what is known of the values, and a sentence on the test data. Raises Refused.
+    """
+    Signature.of(signature, None)  # what no rows can be made for is refused before test data is read
+    registered, said = testdata.read(test, signature) if test else (None, "none")
+    known = Signature.of(signature, registered)
+    return known, batches.make(known, registered, _seed(data), rows), said
+
+
+def save(made: batches.Made, path: Path) -> None:
+    """Write the inputs as inputs.npz; the same inputs give the same bytes."""
+    with path.open("wb") as file:
+        np.savez(file, **made.arrays)
+
+
+def _seed(data: bytes) -> int:
+    return int.from_bytes(hashlib.sha256(data).digest()[:8], "big")
 
 
 def open_session(data: bytes) -> onnxruntime.InferenceSession:
@@ -110,81 +97,7 @@ def open_session(data: bytes) -> onnxruntime.InferenceSession:
 
 def _run_once(session: onnxruntime.InferenceSession, made: batches.Made) -> None:
     first = made.plan[0]["batch"]
-    given = {one.name: made.arrays[f"{first}/{one.name}"] for one in session.get_inputs()}
     try:
-        session.run(None, {k: v.astype(object) if v.dtype.kind == "U" else v for k, v in given.items()})
+        session.run(None, fed({one.name: made.arrays[f"{first}/{one.name}"] for one in session.get_inputs()}))
     except Exception as error:
         raise Refused(f"ONNX Runtime can't run the model on an ordinary input: {str(error)[:2000]}") from error
-
-
-def _facts(model: onnx.ModelProto, inferred: onnx.ModelProto, signature: dict[str, Any]) -> dict[str, Any]:
-    """What the certificate says about the file, and a check that the stated signature is the file's own."""
-    stated = [(one["name"], one["dtype"], one["shape"][1:]) for one in signature["inputs"]]
-    found = [(v.name, _dtype(v), _shape(v)[1:]) for v in model.graph.input]
-    if stated != found:
-        raise Refused(f"the model's inputs are {found}, but its signature says {stated}")
-    names = [value.name for value in model.graph.output]
-    if names != [one["name"] for one in signature["outputs"]]:
-        raise Refused(f"the model's outputs are {names}, but its signature says otherwise")
-    operators: dict[str, int] = {}
-    for graph in graphs(model.graph):
-        for node in graph.node:
-            name = f"{node.domain}.{node.op_type}" if node.domain == "com.microsoft" else node.op_type
-            operators[name] = operators.get(name, 0) + 1
-    types = {v.name: _dtype(v) for v in (*inferred.graph.value_info, *inferred.graph.input, *inferred.graph.output)}
-    return {
-        "ir": model.ir_version,
-        "opset": {one.domain or "ai.onnx": one.version for one in model.opset_import},
-        "operators": dict(sorted(operators.items())),
-        "parameters": sum(_size(t) for graph in graphs(model.graph) for t in graph.initializer),
-        "onnx": onnx.__version__,
-        "runtime": onnxruntime.__version__,
-        "outputs": [_output(value, model.graph, types) for value in model.graph.output],
-    }
-
-
-def _output(value: onnx.ValueInfoProto, graph: onnx.GraphProto, types: dict[str, str]) -> dict[str, Any]:
-    """An output's type, the precision of what it is computed from, and the operators before it that jump."""
-    maker = {name: node for node in graph.node for name in node.output if name}
-    jumps, single, half, waiting, seen = set(), False, False, [value.name], set()
-    while waiting:
-        name = waiting.pop()
-        if name in seen:
-            continue
-        seen.add(name)
-        half |= types.get(name) == "float16"
-        single |= types.get(name) == "float32"
-        node = maker.get(name)
-        if node is not None:
-            inner = [n for a in node.attribute for g in ([a.g] if a.HasField("g") else a.graphs) for n in g.node]
-            ops = {node.op_type, *(n.op_type for n in inner)}
-            jumps |= ops & JUMPS
-            single |= bool(ops & SINGLE)
-            waiting.extend(n for n in (*node.input, *(i for one in inner for i in one.input)) if n)
-    dtype = _dtype(value)
-    # Half precision has its wide tolerance only where the model is given half precision: else a conversion that loses
-    # precision would loosen its own tolerance.
-    half &= any(_dtype(one) == "float16" for one in graph.input)
-    precision = "float16" if half else "float32" if single or "float16" in types.values() else "float64"
-    return {"name": value.name, "dtype": dtype, "precision": precision, "jumps": sorted(jumps)}
-
-
-def _dtype(value: onnx.ValueInfoProto) -> str:
-    if not value.type.HasField("tensor_type"):
-        return "other"
-    return DTYPES.get(value.type.tensor_type.elem_type, "other")
-
-
-def _shape(value: onnx.ValueInfoProto) -> list[int | None]:
-    return [d.dim_value if d.HasField("dim_value") else None for d in value.type.tensor_type.shape.dim]
-
-
-def _size(tensor: TensorProto) -> int:
-    size = 1
-    for dim in tensor.dims:
-        size *= dim
-    return size
-
-
-if __name__ == "__main__":
-    main()

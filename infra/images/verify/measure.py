@@ -11,12 +11,18 @@ MOST_ULPS = 2**53 - 1  # the largest integer that JSON carries exactly
 
 
 class Output:
-    """The measures of one output. Feed it `scale_from` once, then `add` batch by batch, then `report`."""
+    """The measures of one output. Feed it `scale_from` once, then `add` batch by batch, then `report`.
 
-    def __init__(self, output: dict[str, Any], tolerances: dict[str, Any], classes: list[Any]) -> None:
-        self.output, self.classes = output, [str(c) for c in classes]
-        self.is_label = output["dtype"] in ("string", "bool") or "int" in output["dtype"]
-        self.tolerance = tolerances[output["precision"]]
+    `classes` are those of a label; with None, an output of scores counts its own largest score as its class.
+    """
+
+    def __init__(self, output: dict[str, Any], tolerances: dict[str, Any], classes: list[Any] | None) -> None:
+        self.output, self.classes = output, None if classes is None else [str(c) for c in classes]
+        self.is_label = output["role"] == "label" or output["dtype"] == "string"
+        self.has_classes = self.is_label
+        exact = {"absolute": 0.0, "relative": 0.0}
+        self.tolerance = tolerances[output["precision"]] if "float" in output["dtype"] else exact
+        self.margin = tolerances[output["precision"]]  # within which two scores are tied
         self.scale = 0.0
         self.by_origin: dict[str, dict[str, Any]] = {}
         self.cast: dict[str, Any] | None = None
@@ -35,18 +41,30 @@ class Output:
         finite = [size for size in sizes if np.isfinite(size)]
         self.scale = float(np.median(finite)) if finite else 0.0
 
-    def add(self, origins: list[str], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> None:
-        """Compare the answers to one batch; `scores` are the native scores beside a label."""
+    def add(self, origins: list[str], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> np.ndarray:
+        """Compare the answers to one batch; `scores` are the native scores beside a label.
+
+        Gives each row's largest difference as a multiple of what is allowed: above 1 it is outside, infinite where
+        the difference is none of numbers. An output without a row for each of the inputs is compared as a whole.
+        """
+        count = len(origins)
+        ratios = np.full(count, np.inf)
+        by_row = native.ndim > 0 and native.shape[0] == count
+        alike = _squeezed(native) == _squeezed(onnx) and (self.is_label or not (_is_text(native) or _is_text(onnx)))
         for origin in sorted(set(origins)):
             rows = np.array([i for i, one in enumerate(origins) if one == origin])
             into = self.by_origin.setdefault(origin, _nothing())
             into["rows"] += len(rows)
-            if onnx.ndim == 0 or onnx.shape[0] != native.shape[0] or onnx.size != native.size:
+            if not alike:
                 into["rows_outside"] += len(rows)
                 into["shape_differs"] += len(rows)
                 continue
-            beside = scores[rows] if scores is not None else None
-            self._compare(into, native[rows], onnx.reshape(native.shape)[rows], beside)
+            a, b = native, onnx.reshape(native.shape)
+            if by_row:
+                ratios[rows] = self._compare(into, a[rows], b[rows], scores[rows] if scores is not None else None)
+            else:
+                ratios[rows] = self._compare(into, a[np.newaxis], b[np.newaxis], None, each=len(rows))
+        return ratios
 
     def add_cast(self, cast: np.ndarray, uncast: np.ndarray) -> None:
         """Compare the native model with itself: on the cast inputs and on those that were registered."""
@@ -58,20 +76,18 @@ class Output:
         keys = ("name", "role", "method", "dtype", "precision", "jumps")
         return {
             **{key: self.output[key] for key in keys},
+            "has_classes": self.has_classes,
             "scale": self.scale,
             "by_origin": self.by_origin,
             "cast": self.cast,
         }
 
-    def _compare(self, into: dict[str, Any], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> None:
+    def _compare(
+        self, into: dict[str, Any], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None, each: int = 1
+    ) -> np.ndarray:
+        """Compare row by row; `each` is how many rows of inputs one of these stands for."""
         if self.is_label:
-            differ = _texts(native) != _texts(onnx)
-            differ = differ.reshape(len(native), -1).any(axis=1)
-            into["labels_differ"] += int(differ.sum())
-            tied = self._tied(differ, onnx, scores)
-            into["labels_tied"] += tied
-            into["rows_outside"] += int(differ.sum()) - tied
-            return
+            return self._compare_labels(into, native, onnx, scores, each)
         a = native.astype(np.float64).reshape(len(native), -1)
         b = onnx.astype(np.float64).reshape(len(onnx), -1)
         with np.errstate(all="ignore"):
@@ -79,35 +95,76 @@ class Output:
             finite = np.isfinite(a) & np.isfinite(b)
             gap = np.where(same, 0.0, np.abs(a - b))
             allowed = self.tolerance["absolute"] * self.scale + self.tolerance["relative"] * np.abs(a)
-            outside = ~same & ~(finite & (gap <= allowed))
+            ratios = np.where(same, 0.0, np.where(finite, gap / allowed, np.inf))
             relative = np.where(finite & (gap > 0), gap / np.abs(a), 0.0)
-        into["rows_outside"] += int(outside.any(axis=1).sum())
-        into["nonfinite_differs"] += int((~same & ~finite).any(axis=1).sum())
+        worst = ratios.max(axis=1, initial=0.0)
+        into["rows_outside"] += int((worst > 1).sum()) * each
+        into["nonfinite_differs"] += int((~same & ~finite).any(axis=1).sum()) * each
         into["max_absolute"] = max(into["max_absolute"], _largest(gap[finite]))
         # Relative differences and ULP say nothing near zero: they are taken where the answer is above the absolute
         # tolerance.
         ordinary = finite & (np.abs(a) > self.tolerance["absolute"] * self.scale)
         into["max_relative"] = max(into["max_relative"], _largest(relative[ordinary]))
         into["max_ulp"] = max(into["max_ulp"], _ulps(a[ordinary], onnx.reshape(a.shape)[ordinary]))
+        if self.classes is None and self.output["role"] == "scores" and native.ndim > 1 and native.shape[-1] > 1:
+            self.has_classes = True
+            differ, tied = self._largest_scores(native, onnx)
+            into["labels_differ"] += differ * each
+            into["labels_tied"] += tied * each
+        return worst
 
-    def _tied(self, differ: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> int:
+    def _compare_labels(
+        self, into: dict[str, Any], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None, each: int
+    ) -> np.ndarray:
+        differ = (_texts(native) != _texts(onnx)).reshape(len(native), -1).any(axis=1)
+        tied = self._tied(differ, onnx, scores)
+        into["labels_differ"] += int(differ.sum()) * each
+        into["labels_tied"] += int(tied.sum()) * each
+        into["rows_outside"] += int((differ & ~tied).sum()) * each
+        return np.where(differ & ~tied, np.inf, 0.0)
+
+    def _tied(self, differ: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None) -> np.ndarray:
         """Differing labels for which the native scores themselves are tied, as far as the tolerance can tell."""
-        if scores is None or scores.ndim != 2 or scores.shape[1] != len(self.classes) or not differ.any():
-            return 0
-        index = {label: i for i, label in enumerate(self.classes)}
-        tied = 0
+        tied = np.zeros(len(differ), dtype=bool)
+        classes = self.classes or []
+        if scores is None or scores.ndim != 2 or scores.shape[1] != len(classes) or not differ.any():
+            return tied
+        index = {label: i for i, label in enumerate(classes)}
         for row in np.flatnonzero(differ):
             chosen = index.get(str(_texts(onnx)[row].item()))
             best = float(scores[row].max())
             if chosen is not None and np.isfinite(best):
-                margin = 2 * (self.tolerance["relative"] + self.tolerance["absolute"]) * abs(best)
-                tied += best - float(scores[row][chosen]) <= margin
+                tied[row] = best - float(scores[row][chosen]) <= self._gap_of_tie(best)
         return tied
+
+    def _largest_scores(self, native: np.ndarray, onnx: np.ndarray) -> tuple[int, int]:
+        """Rows whose largest score is of another class, at any position; and those of them that are tied."""
+        a = native.astype(np.float64).reshape(len(native), -1, native.shape[-1])
+        b = onnx.astype(np.float64).reshape(a.shape)
+        chosen = b.argmax(axis=-1)
+        differ = a.argmax(axis=-1) != chosen
+        best = a.max(axis=-1)
+        with np.errstate(all="ignore"):
+            tied = best - np.take_along_axis(a, chosen[..., np.newaxis], axis=-1)[..., 0] <= self._gap_of_tie(best)
+        rows = differ.any(axis=1)
+        return int(rows.sum()), int((rows & (tied | ~differ).all(axis=1)).sum())
+
+    def _gap_of_tie(self, best: Any) -> Any:
+        return 2 * (self.margin["relative"] + self.margin["absolute"]) * abs(best)
 
 
 def _nothing() -> dict[str, Any]:
     counts = ("rows", "rows_outside", "nonfinite_differs", "shape_differs", "labels_differ", "labels_tied", "max_ulp")
     return {**dict.fromkeys(counts, 0), "max_absolute": 0.0, "max_relative": 0.0}
+
+
+def _squeezed(array: np.ndarray) -> tuple[int, ...]:
+    """The shape without axes of size 1: converters add and drop them."""
+    return tuple(size for size in array.shape if size != 1)
+
+
+def _is_text(array: np.ndarray) -> bool:
+    return array.dtype.kind in "OSUT"
 
 
 def _texts(labels: np.ndarray) -> np.ndarray:

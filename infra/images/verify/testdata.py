@@ -28,6 +28,10 @@ def read(folder: Path, signature: dict[str, Any]) -> tuple[dict[str, np.ndarray]
             if path.stat().st_size > MOST_BYTES:
                 raise ValueError(f"over {MOST_BYTES} bytes")
             piece = _read_file(path, inputs, signature.get("target"), labelled=path.parent != folder)
+            if len({len(rows) for rows in piece.values()}) != 1:
+                raise ValueError("has not the same number of rows for each input")
+            if pieces and any(piece[name].shape[1:] != rows.shape[1:] for name, rows in pieces[0].items()):
+                raise ValueError("has rows of another size than the files before it")
         except Exception as error:  # a file that is no test data, or not of this model, is reported and not used
             ignored.append(f"{path.relative_to(folder)}: {error}"[:200])
             continue
@@ -80,14 +84,14 @@ def _read_csv(path: Path, inputs: list[dict[str, Any]], target: Any, *, labelled
         keep.pop(position)
     elif wide != wanted:
         raise ValueError(f"has {wide} columns where the model takes {wanted} (and a target)")
-    if len(inputs) == 1:
-        one = inputs[0]
-        cells = [[row[i] for i in keep] for row in table]
-        flat = _column([cell for row in cells for cell in row], one)
-        return {one["name"]: _shaped(flat.reshape(len(table), -1), one)}
-    return {
-        one["name"]: _column([row[i] for row in table], one).reshape(-1, 1) for one, i in zip(inputs, keep, strict=True)
-    }
+    read: dict[str, np.ndarray] = {}
+    at = 0
+    for one in inputs:  # each takes as many columns as a row of it has numbers
+        some = keep[at : at + math.prod(_inner(one, wide))]
+        flat = _column([row[i] for row in table for i in some], one)
+        read[one["name"]] = _shaped(flat.reshape(len(table), -1), one)
+        at += len(some)
+    return read
 
 
 def _column(cells: list[str], one: dict[str, Any]) -> np.ndarray:
@@ -110,6 +114,12 @@ def _shaped(array: np.ndarray, one: dict[str, Any]) -> np.ndarray:
         raise ValueError(f"has dtype {array.dtype}, which is neither numbers nor text")
     if (array.dtype.kind == "U") != (one["dtype"] == "string"):
         raise ValueError(f"has dtype {array.dtype} where the model takes {one['dtype']}")
+    wanted = one["shape"][1:]
+    for whole in (array, array[np.newaxis]):  # several samples, or one
+        if whole.ndim == len(wanted) + 1 and all(
+            size == found or not isinstance(size, int) for size, found in zip(wanted, whole.shape[1:], strict=True)
+        ):
+            return whole
     inner = _inner(one, array.shape[-1] if array.ndim else 1)
     size = math.prod(inner)
     if array.size == size:
@@ -120,7 +130,7 @@ def _shaped(array: np.ndarray, one: dict[str, Any]) -> np.ndarray:
 
 
 def _inner(one: dict[str, Any], free: int) -> list[int]:
-    return [free if size is None else int(size) for size in one["shape"][1:]]
+    return [size if isinstance(size, int) else free for size in one["shape"][1:]]
 
 
 def _is_number(cell: str) -> bool:

@@ -144,7 +144,8 @@ class Step:
         def sandbox(_reference: str) -> ClusterSandbox:
             return ClusterSandbox(self._api, self._run, self._cluster, self._where)
 
-        return steps.Place(work, work, sandbox=sandbox, prepare=self._prepare, builder=BUILDER)
+        # A second pod may find no room on the node of the first, where the claim is: runs take turns.
+        return steps.Place(work, work, sandbox=sandbox, prepare=self._prepare, builder=BUILDER, beside=False)
 
     def _prepare(self, reference: str, _cache: Path, _progress: Callable[[str], None] = unheard) -> Prepared:
         return self._cluster.prepare(reference)

@@ -34,6 +34,7 @@ class Place:
     sandbox: Callable[[str], Sandbox] = choose
     prepare: Callable[[str, Path, Callable[[str], None]], Prepared] = environment.prepare
     builder: str = BUILDER
+    beside: bool = True  # whether runs of a job can go on side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +240,8 @@ class _Attempt:
             wheels.update({f"{w.name}=={w.version}": w for w in prepared.wheels})
             return prepared
 
-        def execute(run: Run) -> Finished:
-            return self._execute(sandbox, run)
+        def execute(run: Run, ended: Callable[[], bool] = never) -> Finished:
+            return self._execute(sandbox, run, ended)
 
         test = self._layout.channel("test")
         try:
@@ -252,6 +253,7 @@ class _Attempt:
                 options=options,
                 prepare=prepare,
                 limits=self._limits,
+                beside=self._place.beside,
             )
         except pipeline.TranslationFailed as error:
             folder = work / "report"
@@ -290,9 +292,11 @@ class _Attempt:
         transfer.fetch(self._remote, files)
         return [channel for channel, items in channels.items() if items]
 
-    def _execute(self, sandbox: Sandbox, run: Run) -> Finished:
-        finished = sandbox.run(run, cancelled=self._stopped, on_log=self._report.say)
+    def _execute(self, sandbox: Sandbox, run: Run, ended: Callable[[], bool] = never) -> Finished:
+        finished = sandbox.run(run, cancelled=_either(self._stopped, ended), on_log=self._report.say)
         if finished.status == "cancelled":
+            if ended():
+                return finished
             raise Fenced("the job was cancelled")
         self._record.finished = finished
         return finished

@@ -73,20 +73,43 @@ class Environments(msgspec.Struct, frozen=True):
 class Input(msgspec.Struct, frozen=True):
     name: str
     dtype: str
-    shape: list[int | None]  # null: the batch, or free
+    shape: list[int | str | None]  # null: the batch, or free; a name: free, and equal where the name is
+    hints: dict[str, Any] = {}  # what the translator knew of its values, from which inputs are made
+
+
+class Searched(msgspec.Struct, frozen=True):
+    """The inputs searched for disagreement, round by round, and how far the search came."""
+
+    digests: list[str]  # of the inputs of each round; they follow from the native answers to the rounds before
+    ratios: list[float]  # largest difference as a multiple of what is allowed: without search, then of each round
+
+
+class Disagreement(msgspec.Struct, frozen=True):
+    """Where a translation comes apart from its model, on a row that is outside the tolerance."""
+
+    stage: str  # of the native model: the first from which on none is found in the ONNX graph
+    after: str  # the last stage that is; empty if none is
+    difference: float | None  # of the stage's values to the nearest of the graph's of that size; null if there are none
+    scale: float  # of the stage's values: their root mean square
+    node: str  # of the ONNX graph: the first that computes from the last stage found, by the name of its output
+    operator: str
 
 
 class Inputs(msgspec.Struct, frozen=True):
     """What both sides were given. The digest is of the file with all batches, which the gate makes again from the ONNX
-    file and the test data; it is not published, for it holds test rows."""
+    file, the signature and the test data; it is not published, for it holds test rows."""
 
     signature: list[Input]
-    digest: str
+    digest: str  # of those made from the file and the test data, without those searched
     test_data: str
     test_rows: int  # registered; at most 2,048 of them are drawn
     answered: dict[str, Answered]
     native_refusals: list[str]
     onnx_failures: list[str]
+    sizes: dict[str, list[int]] = {}  # tried of the free dimensions, where the translator knew better than the gate
+    target: str | int | None = None  # the column of the test data that is not an input
+    rows: int | None = None  # random rows, where another number than the gate's own was asked for
+    searched: Searched | None = None
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -104,15 +127,16 @@ class Certificate(msgspec.Struct, frozen=True):
     verdict: Verdict
     reasons: list[str]
     limits: list[str]
-    schema: Literal["polyshare/agreement/1"] = "polyshare/agreement/1"
+    first_disagreement: Disagreement | None = None  # where it was looked for and found
+    schema: Literal["polyshare/agreement/1", "polyshare/agreement/2"] = "polyshare/agreement/2"
 
     def encode(self) -> bytes:
-        """Canonical JSON (RFC 8785)."""
+        """Canonical JSON (RFC 8785). Raises ValueError on numbers that it can't carry."""
         return rfc8785.dumps(msgspec.to_builtins(self))
 
 
 def decode(data: bytes) -> Certificate:
-    """Read a certificate; raises msgspec.ValidationError or DecodeError on anything else."""
+    """Read a certificate, of schema 1 too; raises msgspec.ValidationError or DecodeError on anything else."""
     return msgspec.json.decode(data, type=Certificate)
 
 

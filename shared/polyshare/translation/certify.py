@@ -10,7 +10,10 @@ from typing import Any
 import msgspec
 
 from polyshare.hashing import hash_file
-from polyshare.translation import agreement, certificate
+from polyshare.translation import agreement, certificate, translators
+from polyshare.translation.options import Options
+
+_HINTS = ("range", "between", "categories", "columns", "text")  # of an input, for making rows
 
 
 class Converted(msgspec.Struct, frozen=True):
@@ -25,10 +28,12 @@ class Converted(msgspec.Struct, frozen=True):
     loaded_by: str
     untrusted_types: list[str]
     inputs: list[dict[str, Any]]
-    outputs: list[dict[str, str]]
+    outputs: list[dict[str, Any]]
     classes: list[str | int | float]
     dtype: str  # of the floating inputs
     dtype_reason: str
+    sizes: dict[str, list[int]] = {}  # to be tried of the free dimensions, by name
+    stages: bool = False  # whether predict.py can show the values within the model
     native: dict[str, Any] = {}  # whatever translate.py has to tell predict.py
 
 
@@ -48,13 +53,16 @@ class Facts(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """The folders and environments of the steps."""
+    """The files and environments of the runs, and what they found beside the measures."""
 
-    model: Path  # the native model's folder
-    file: str  # of the model, relative to it
-    gated: Path  # model.onnx and inputs.npz
+    folder: Path  # the native model's
+    native: translators.Native
+    model: Path  # the ONNX file
+    inputs: Path
     facts: Facts
     environments: tuple[str, str]  # of the native side, and of the gate
+    searched: certificate.Searched
+    first: certificate.Disagreement | None
 
 
 def certificate_of(
@@ -63,21 +71,20 @@ def certificate_of(
     reason: str,
     measured: agreement.Measured,
     judged: tuple[agreement.Verdict, list[str]],
-    tolerances: dict[str, agreement.Tolerance],
-    most_affected: float,
+    options: Options,
 ) -> certificate.Certificate:
     """The document; `judged` is the verdict with its reasons, `reason` why the inputs have the dtype they have."""
     facts = ran.facts
     verdict, reasons = judged
     if not facts.canonical_again:
         verdict, reasons = "disagrees", ["the canonical form of the file is not stable: please report it", *reasons]
-    files = sorted(path for path in ran.model.rglob("*") if path.is_file())
-    onnx = hash_file(ran.gated / "model.onnx").digest
+    files = sorted(path for path in ran.folder.rglob("*") if path.is_file())
+    onnx = hash_file(ran.model).digest
     floats = [one["dtype"] for one in converted.inputs if str(one["dtype"]).startswith("float")]
     return certificate.Certificate(
         model=certificate.Native(
-            files=[_file(path, ran.model) for path in files],
-            file=ran.file,
+            files=[_file(path, ran.folder) for path in files],
+            file=ran.native.file,
             kind=converted.model,
             framework=converted.framework,
             framework_version=converted.framework_version,
@@ -94,21 +101,26 @@ def certificate_of(
         ),
         environments=certificate.Environments(*ran.environments, platform.machine(), facts.onnx, facts.runtime),
         inputs=certificate.Inputs(
-            signature=[certificate.Input(i["name"], i["dtype"], i["shape"]) for i in converted.inputs],
-            digest=str(hash_file(ran.gated / "inputs.npz").digest),
+            signature=[_input(one) for one in converted.inputs],
+            digest=str(hash_file(ran.inputs).digest),
             test_data=facts.test_data,
             test_rows=facts.test_rows,
             answered=measured.answered,
             native_refusals=measured.native_refusals,
             onnx_failures=measured.onnx_failures,
+            sizes=converted.sizes,
+            target=ran.native.signature.target,
+            rows=options.rows,
+            searched=ran.searched,
         ),
-        tolerances=tolerances,
-        most_affected=most_affected,
+        tolerances=dict(options.tolerances),
+        most_affected=options.most_affected,
         outputs=measured.outputs,
         class_agreement=agreement.bounds(measured),
         verdict=verdict,
         reasons=reasons,
         limits=_limits(facts),
+        first_disagreement=ran.first,
     )
 
 
@@ -119,6 +131,11 @@ def _limits(facts: Facts) -> list[str]:
     if any(name.startswith("com.microsoft.") for name in facts.operators):
         limits.append(certificate.RUNTIME_ONLY)
     return limits
+
+
+def _input(one: dict[str, Any]) -> certificate.Input:
+    hints = {name: one[name] for name in _HINTS if name in one}
+    return certificate.Input(one["name"], one["dtype"], one["shape"], hints)
 
 
 def _file(path: Path, folder: Path) -> certificate.File:

@@ -26,7 +26,7 @@ def output(outside: int = 0, *, jumps: list[str] | None = None, origin: str = "r
 
 
 def measured(*outputs: Output, **answered: Answered) -> Measured:
-    return Measured({"random": Answered(1000, 1000, 0, 0), **answered}, [], [], list(outputs))
+    return Measured({"random": Answered(1000, 1000, 0, 0), **answered}, [], [], [0.0], list(outputs))
 
 
 def test_no_row_outside_agrees() -> None:
@@ -43,6 +43,27 @@ def test_a_discontinuous_output_is_excepted_by_share_and_not_by_tolerance() -> N
     assert agreement.judge(measured(output(2, jumps=["TreeEnsembleRegressor"])), 0.001)[0] == "agrees_except"
     assert agreement.judge(measured(output(3, jumps=["TreeEnsembleRegressor"])), 0.001)[0] == "disagrees"
     assert agreement.judge(measured(output(1, jumps=["TreeEnsembleRegressor"])), 0.0)[0] == "disagrees"
+
+
+def test_a_searched_row_outside_of_a_continuous_output_disagrees() -> None:
+    assert agreement.judge(measured(output(1, origin="searched")), 0.001)[0] == "disagrees"
+
+
+def test_what_a_search_finds_at_jumps_is_reported_and_says_nothing_of_the_share() -> None:
+    found = output(500, origin="searched", jumps=["Round"])
+    verdict, reasons = agreement.judge(measured(found), 0.001)
+    assert verdict == "agrees_except"
+    assert "500 of 2000 rows, where Round jumps" in reasons[0]
+    found.by_origin["test"] = measures(outside=2)
+    assert agreement.judge(measured(found), 0.001)[0] == "disagrees"
+
+
+def test_classes_are_bounded_for_labels_and_for_scores_without_one() -> None:
+    scores = output(role="scores", has_classes=True)
+    scores.by_origin["test"] = measures(labels_differ=4)
+    (test, random) = agreement.bounds(measured(scores, output(role="values")))
+    assert (test.output, test.origin, test.rows, test.agreeing) == ("y", "test", 1000, 996)
+    assert random.agreeing == 1000
 
 
 def test_a_label_beside_continuous_scores_gets_no_share() -> None:
@@ -67,7 +88,7 @@ def test_missing_values_that_the_native_model_takes_are_judged() -> None:
 
 
 def test_a_native_model_that_answers_little_certifies_nothing() -> None:
-    silent = Measured({"random": Answered(1000, 0, 1000, 0)}, ["random: ValueError"], [], [output()])
+    silent = Measured({"random": Answered(1000, 0, 1000, 0)}, ["random: ValueError"], [], [], [output()])
     verdict, reasons = agreement.judge(silent, 0.001)
     assert verdict == "disagrees"
     assert any("refused 1000 of 1000" in reason for reason in reasons)

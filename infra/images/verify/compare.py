@@ -1,0 +1,163 @@
+"""Runs the ONNX model on the inputs and measures how far it is from the native model's answers. It does not judge."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import measure
+import numpy as np
+import onnxruntime
+from rows import Columns
+
+MOST_ERRORS = 5
+KEPT = 16  # rows with the largest differences, from which a search goes on
+
+
+class Comparison:
+    """All rounds of one translation: `add` each, `report` what they come to so far."""
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        signature: dict[str, Any],
+        facts: dict[str, Any],
+        tolerances: dict[str, Any],
+    ) -> None:
+        self.session = session
+        self.outputs = [{**one, **fact} for one, fact in zip(signature["outputs"], facts["outputs"], strict=True)]
+        scores = [one["name"] for one in self.outputs if one["role"] == "scores"]
+        self.beside = {  # the scores that go with each label
+            one["name"]: one.get("scores") or (scores[0] if scores else None)
+            for one in self.outputs
+            if one["role"] == "label"
+        }
+        self.measures = {
+            one["name"]: measure.Output(
+                one,
+                tolerances,
+                one.get("classes", signature["classes"])
+                if one["role"] == "label" or one["name"] in self.beside.values()
+                else None,
+            )
+            for one in self.outputs
+        }
+        self.answered: dict[str, dict[str, int]] = {}
+        self.said: dict[str, list[str]] = {"native": [], "onnx": []}
+        self.ratios: list[float] = []  # of each round, the largest difference of a judged row to what is allowed
+        self.worst: list[tuple[float, Columns]] = []  # rows with the largest differences, the largest first
+        self.outside: Columns | None = None  # the row that is furthest outside
+
+    def add(self, plan: list[dict[str, Any]], given: Any, native: Any, errors: dict[str, str]) -> None:
+        """One round: inputs by `batch/input`, and the native answers by `batch/output`. Raises ValueError."""
+        batches = [_Batch(one, given, native, errors, self.session, self.outputs) for one in plan]
+        by_name = {batch.name: batch for batch in batches}
+        for batch in batches:
+            batch.count(self.answered, self.said)
+        if not self.ratios:
+            for name, one in self.measures.items():
+                one.scale_from([b.pair(name) for b in batches if b.both and not b.uncast_of])
+        largest = 0.0
+        for batch in batches:
+            if batch.uncast_of and batch.native is not None and (cast := by_name[batch.uncast_of]).native is not None:
+                rows = [i for i, origin in enumerate(batch.origins) if origin == "uncast"]
+                for name, one in self.measures.items():
+                    if len(cast.native[name]) == len(batch.native[name]) == len(batch.origins):
+                        one.add_cast(cast.native[name][rows], batch.native[name][rows])
+            elif batch.both and not batch.uncast_of:
+                largest = max(largest, self._add(batch))
+        self.ratios.append(largest)
+
+    def report(self) -> dict[str, Any]:
+        """The measures of all rounds so far."""
+        return {
+            "answered": self.answered,
+            "native_refusals": self.said["native"],
+            "onnx_failures": self.said["onnx"],
+            "ratios": self.ratios,
+            "outputs": [one.report() for one in self.measures.values()],
+        }
+
+    def _add(self, batch: _Batch) -> float:
+        """Measure a batch, and keep its worst rows; gives its largest ratio in outputs that do not jump."""
+        count = len(batch.origins)
+        smooth, any_of = np.zeros(count), np.zeros(count)
+        for name, one in self.measures.items():
+            scores = self.beside.get(name)
+            beside = batch.native[scores] if scores is not None and batch.native is not None else None
+            ratios = one.add(batch.origins, *batch.pair(name), beside)
+            any_of = np.maximum(any_of, ratios)
+            if not one.is_label and not one.output["jumps"]:
+                smooth = np.maximum(smooth, np.where(np.isfinite(ratios), ratios, 0.0))
+        judged = np.array([origin in ("test", "random", "edge", "searched") for origin in batch.origins], dtype=bool)
+        if not judged.any():
+            return 0.0
+        for row in np.argsort(-smooth * judged, kind="stable")[:KEPT]:
+            if judged[row] and smooth[row] > 0:
+                self.worst.append((float(smooth[row]), batch.row(row)))
+        self.worst.sort(key=lambda one: -one[0])
+        del self.worst[KEPT:]
+        row = int(np.argmax(any_of * judged))
+        if self.outside is None and any_of[row] > 1:
+            self.outside = batch.row(row)
+        return float(smooth[judged].max(initial=0.0))
+
+
+class _Batch:
+    """One batch with the answers of both sides."""
+
+    def __init__(self, plan: dict, given: Any, native: Any, errors: dict, session: Any, outputs: list[dict]) -> None:
+        self.name, self.origins, self.uncast_of = plan["batch"], plan["origins"], plan["uncast_of"]
+        self.two_sided = {one["name"] for one in outputs if one["method"] == "decision_function"}
+        self.given = {one.name: given[f"{self.name}/{one.name}"] for one in session.get_inputs()}
+        self.native: dict[str, np.ndarray] | None = None
+        self.onnx: dict[str, np.ndarray] | None = None
+        self.error_native = str(errors[self.name])[:300] if self.name in errors else ""
+        self.error_onnx = ""
+        if not self.error_native:
+            self.native = {one["name"]: self._native(native, one["name"]) for one in outputs}
+        if not self.uncast_of:
+            try:
+                answers = session.run([one["name"] for one in outputs], fed(self.given))
+                self.onnx = {one["name"]: np.asarray(a) for one, a in zip(outputs, answers, strict=True)}
+            except Exception as error:  # ONNX Runtime's own errors have no common class
+                self.error_onnx = f"{type(error).__name__}: {error}"[:300]
+
+    @property
+    def both(self) -> bool:
+        return self.native is not None and self.onnx is not None
+
+    def pair(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        native, onnx = self.native[name], self.onnx[name]  # type: ignore[index]
+        if name in self.two_sided and native.ndim == 1 and onnx.ndim == 2 and onnx.shape[1] == 2:
+            # scikit-learn gives the decision for the second of two classes; ONNX a column for each.
+            native = np.stack([-native, native], axis=1)
+        return native, onnx
+
+    def row(self, index: int) -> Columns:
+        """A row of the inputs, as a batch of one."""
+        return {name: array[[index]] for name, array in self.given.items()}
+
+    def count(self, answered: dict[str, dict[str, int]], said: dict[str, list[str]]) -> None:
+        if self.uncast_of:
+            return
+        for origin in self.origins or ["empty"]:
+            one = answered.setdefault(origin, {"rows": 0, "both": 0, "native_refused": 0, "onnx_failed": 0})
+            one["rows"] += 1
+            one["both"] += self.both
+            one["native_refused"] += self.native is None
+            one["onnx_failed"] += self.native is not None and self.onnx is None
+        where = ",".join(sorted(set(self.origins))) or "empty"
+        for side, error in (("native", self.error_native), ("onnx", self.error_onnx)):
+            if error and len(said[side]) < MOST_ERRORS:
+                said[side].append(f"{where}: {error}")
+
+    def _native(self, native: Any, output: str) -> np.ndarray:
+        array = native[f"{self.name}/{output}"]
+        if array.dtype.kind not in "fiubU":
+            raise ValueError(f"the native model gave {array.dtype} for the output {output!r}")
+        return array
+
+
+def fed(columns: Columns) -> dict[str, np.ndarray]:
+    """A batch as ONNX Runtime takes it."""
+    return {name: array.astype(object) if array.dtype.kind == "U" else array for name, array in columns.items()}
