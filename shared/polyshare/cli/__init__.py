@@ -38,6 +38,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
     },
     "Hardware": {
         "run": ("cli.hardware:run", "run an ONNX model, and say which node ran where"),
+        "conform": ("cli.hardware:conform", "does a translation answer on this hardware as certified?"),
     },
     "Look": {
         "list": ("cli.look:list_", "assets that you may read"),

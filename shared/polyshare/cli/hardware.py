@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from polyshare.cli.output import Output, fields, table, with_json
+from polyshare.cli.output import Output, fields, following, heading, table, when, with_json
 from polyshare.cli.register import duration, pairs, size
 from polyshare.errors import Invalid
 
 if TYPE_CHECKING:
-    from polyshare.api import AssetDocument
+    from polyshare.api import AssetDocument, Conformance, Conformances
     from polyshare.client import Client
     from polyshare.hardware.providers import Target
     from polyshare.hardware.run import Given, Ran
@@ -26,33 +27,54 @@ if TYPE_CHECKING:
 _MOST_NAMED, _MOST_VALUES = 20, 8
 
 
+def _on_hardware(command: Callable[..., int | None]) -> Callable[..., int | None]:
+    """The options that say on what a model runs, in a command that takes them as `target` and `limits`."""
+
+    @click.option("--provider", default="cpu", show_default=True, help="cpu, openvino, cuda or migraphx.")
+    @click.option(
+        "--option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help="Of the provider: device_id=1, device_type=GPU, …",
+    )
+    @click.option("--allow-cpu", is_flag=True, help="Nodes that the provider does not take run on the CPU.")
+    @click.option("--gpu", is_flag=True, help="Show the sandbox this machine's GPU devices, and so their driver.")
+    @click.option("--time", "limit", metavar="10m", help="Longest run: a number with s, m, h or d.")
+    @click.option("--memory", metavar="4G", help="Most memory: a number with K, M, G or T.")
+    @functools.wraps(command)
+    def wrapped(
+        out: Output,
+        *,
+        provider: str,
+        options: tuple[str, ...],
+        allow_cpu: bool,
+        gpu: bool,
+        limit: str | None,
+        memory: str | None,
+        **arguments: Any,
+    ) -> int | None:
+        from polyshare.hardware.providers import Target, named
+        from polyshare.hardware.run import LIMITS
+
+        given = {name: str(value) for name, value in pairs(options, "--option").items()}
+        target = Target(named(provider), given, allow_cpu, gpu)
+        seconds, most = duration(limit) or LIMITS.wall_seconds, size(memory) or LIMITS.memory_bytes
+        limits = replace(LIMITS, wall_seconds=seconds, memory_bytes=most)
+        return command(out, target=target, limits=limits, **arguments)
+
+    return wrapped
+
+
 @click.command()
 @click.argument("model")
 @click.option(
     "--input", "inputs", multiple=True, metavar="[NAME=]FILE", help="Of one input, or all: .npy, .npz, .json or .csv."
 )
-@click.option("--provider", default="cpu", show_default=True, help="cpu, openvino, cuda or migraphx.")
-@click.option(
-    "--option", "options", multiple=True, metavar="KEY=VALUE", help="Of the provider: device_id=1, device_type=GPU, …"
-)
-@click.option("--allow-cpu", is_flag=True, help="Nodes that the provider does not take run on the CPU.")
-@click.option("--gpu", is_flag=True, help="Show the sandbox this machine's GPU devices, and so their driver.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE.npz", help="For the outputs.")
-@click.option("--time", "limit", metavar="10m", help="Longest run: a number with s, m, h or d.")
-@click.option("--memory", metavar="4G", help="Most memory: a number with K, M, G or T.")
 @with_json
-def run(
-    out: Output,
-    model: str,
-    inputs: tuple[str, ...],
-    provider: str,
-    options: tuple[str, ...],
-    allow_cpu: bool,
-    gpu: bool,
-    output: Path | None,
-    limit: str | None,
-    memory: str | None,
-) -> None:
+@_on_hardware
+def run(out: Output, model: str, inputs: tuple[str, ...], output: Path | None, target: Target, limits: Limits) -> None:
     """Run an ONNX file, or a translation, on a machine's hardware, and say which node ran where.
 
     MODEL is a .onnx file, or names an asset, which is fetched and verified first. It runs in a sandbox. A node that the
@@ -64,7 +86,6 @@ def run(
     files = [_given(text) for text in inputs]
     if output is not None and output.exists():
         raise Invalid(f"{output} exists: name another file for --output, or remove it")
-    target, limits = target_of(provider, options, allow_cpu, gpu), limits_of(limit, memory)
     with _onnx(out, model) as path, out.steps() as tell:
         cache = Layout.find().environments
         ran = run_model(path, files, target, cache=cache, output=output, limits=limits, progress=tell)
@@ -78,23 +99,67 @@ def run(
     out.answer({"provider": target.provider.execution, "hardware": hardware, "ran": ran}, say)
 
 
-def target_of(provider: str, options: tuple[str, ...], allow_cpu: bool, gpu: bool) -> Target:
-    """On what the options say to run."""
-    from polyshare.hardware.providers import Target, named
+@click.command()
+@click.argument("model")
+@click.option("--organisation", metavar="ORG", help="Whose statement it is, if you are in several.")
+@with_json
+@_on_hardware
+def conform(out: Output, model: str, organisation: str | None, target: Target, limits: Limits) -> int:
+    """Find out whether a translation answers on this machine's hardware as its certificate says, and record it.
 
-    given = {name: str(value) for name, value in pairs(options, "--option").items()}
-    return Target(named(provider), given, allow_cpu, gpu)
+    MODEL is a translation, or a model, whose newest translation is taken. The certificate's inputs are made again and
+    answered by ONNX Runtime on the CPU and on the provider. Exit code 0: MATCH; 1: MISMATCH.
+    """
+    from polyshare.hardware.conform import conform as find_out
+    from polyshare.stack.layout import Layout
+
+    with tempfile.TemporaryDirectory(prefix="polyshare-fetch-") as folder, out.client() as client:
+        document = _translation_of(client, model)
+        translation, dataset = Path(folder, "translation"), Path(folder, "dataset")
+        client.fetch(document, translation, progress=out.progress)
+        source = _dataset_of(document)
+        if source is not None:
+            client.fetch(source, dataset, progress=out.progress)
+        test = dataset / "test"
+        with out.steps() as tell:
+            cache = Layout.find().environments
+            statement = find_out(
+                translation, target, test=test if test.is_dir() else None, cache=cache, limits=limits, progress=tell
+            )
+        statement.organisation = organisation or client.profile.organisation
+        record = client.conform(document.id, statement)
+
+    def say() -> None:
+        _say_statement(record)
+        following(f"polyshare show {document.id}")
+
+    out.answer(record, say)
+    return 0 if statement.result == "MATCH" else 1
 
 
-def limits_of(limit: str | None, memory: str | None) -> Limits:
-    """The limits of a run, those given in place of the stated ones."""
-    from polyshare.hardware.run import LIMITS
+def say_conformance(found: Conformances) -> None:
+    """The matrix of translations and hardware."""
+    heading("\nconformance, as recorded by those who ran it")
+    rows = [
+        (
+            c.translation,
+            c.statement.hardware.provider.removesuffix("ExecutionProvider"),
+            c.statement.hardware.device,
+            c.statement.hardware.driver,
+            c.statement.hardware.runtime,
+            c.statement.result + ("" if c.statement.inputs.as_certified else " (generated inputs only)"),
+            f"{max(o.max_absolute for o in c.statement.outputs):.2g}",
+            c.organisation,
+            when(c.at),
+        )
+        for c in found.conformances
+    ]
+    table(["TRANSLATION", "PROVIDER", "DEVICE", "DRIVER", "RUNTIME", "RESULT", "LARGEST DIFFERENCE", "BY", "AT"], rows)
+    if found.cursor:
+        click.echo("and more: --json lists them a page at a time")
 
-    seconds, most = duration(limit), size(memory)
-    return replace(LIMITS, wall_seconds=seconds or LIMITS.wall_seconds, memory_bytes=most or LIMITS.memory_bytes)
 
-
-def translation_of(client: Client, ref: str) -> AssetDocument:
+def _translation_of(client: Client, ref: str) -> AssetDocument:
     """The asset itself, or the newest translation of a model; raises Invalid if it holds no ONNX file."""
     from polyshare.client.fetch import files_of
 
@@ -110,6 +175,13 @@ def translation_of(client: Client, ref: str) -> AssetDocument:
     return document
 
 
+def _dataset_of(translation: AssetDocument) -> str | None:
+    """The dataset that a translation was certified with, if the caller may read it."""
+    own = next(relative for relative in translation.lineage if relative.address == translation.address)
+    roles = dict(zip(own.parents, own.roles, strict=True))
+    return next((r.id for r in translation.lineage if roles.get(r.address) == "dataset" and not r.withheld), None)
+
+
 @contextmanager
 def _onnx(out: Output, model: str) -> Iterator[Path]:
     """A file as it stands; of an asset, fetched and verified."""
@@ -119,7 +191,7 @@ def _onnx(out: Output, model: str) -> Iterator[Path]:
     if model.endswith(".onnx"):
         raise Invalid(f"{model} does not exist")
     with tempfile.TemporaryDirectory(prefix="polyshare-fetch-") as folder, out.client() as client:
-        document = translation_of(client, model)
+        document = _translation_of(client, model)
         client.fetch(document, Path(folder), progress=out.progress)
         yield Path(folder) / _onnx_files(document)[0]
 
@@ -161,3 +233,37 @@ def _say(ran: Ran, target: Target, hardware: dict[str, str]) -> None:
         for o in ran.outputs
     ]
     table(["OUTPUT", "TYPE", "VALUES"], rows)
+
+
+def _say_statement(record: Conformance) -> None:
+    statement, hardware = record.statement, record.statement.hardware
+    said = click.style(statement.result, fg="green" if statement.result == "MATCH" else "red", bold=True)
+    click.echo(f"{said} on {hardware.provider}, recorded for {record.organisation}")
+    for reason in statement.reasons:
+        click.echo(f"  {reason}")
+    which = "those of the certificate" if statement.inputs.as_certified else "others than the certificate's"
+    fields(
+        [
+            ("translation", record.translation),
+            ("device", hardware.device),
+            ("driver", hardware.driver),
+            ("runtime", hardware.runtime),
+            ("inputs", f"{sum(statement.inputs.rows.values())} rows, {which}"),
+            ("on the CPU", ", ".join(statement.nodes_elsewhere[:_MOST_NAMED]) or None),
+        ]
+    )
+    table(
+        ["OUTPUT", "ROWS", "OUTSIDE", "LABELS DIFFER", "LARGEST ABSOLUTE", "LARGEST RELATIVE", "ULP"],
+        [
+            (
+                o.name,
+                o.rows,
+                o.rows_outside,
+                o.labels_differ,
+                f"{o.max_absolute:.2g}",
+                f"{o.max_relative:.2g}",
+                o.max_ulp,
+            )
+            for o in statement.outputs
+        ],
+    )

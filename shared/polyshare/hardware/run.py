@@ -75,7 +75,7 @@ def run(
 ) -> Ran:
     """Run `model`; the outputs go to `output` (.npz), if it is given. Raises NotRun."""
     prepared = environment.prepare(environment.resolve(target.provider.environment), cache, progress)
-    with Workbench(prepared, target, limits) as bench:
+    with Workbench(prepared, limits, target) as bench:
         files = [
             {"name": given.name, "said": given.path.name, "path": bench.lay(given.path, f"{number}{given.path.suffix}")}
             for number, given in enumerate(inputs)
@@ -85,7 +85,7 @@ def run(
         out = bench.run("run.py", onnx=bench.lay(model, "model.onnx"), options=bench.write("options.json", options))
         ran = bench.read(out / "ran.json", Ran)
         if output is not None:
-            received.copy(out / "outputs.npz", output, _MOST_ARRAYS)
+            shutil.move(bench.take(out, ["outputs.npz"]) / "outputs.npz", output)
     return ran
 
 
@@ -101,8 +101,11 @@ def asked(target: Target) -> dict[str, object]:
 class Workbench:
     """Files laid out for programs of one environment, which run in a sandbox and see these files only."""
 
-    def __init__(self, prepared: Prepared, target: Target, limits: Limits) -> None:
-        self._prepared, self._target, self._limits = prepared, target, limits
+    def __init__(self, prepared: Prepared, limits: Limits, target: Target | None = None) -> None:
+        """What of this machine's devices the programs see follows from `target`."""
+        self._prepared, self._limits = prepared, limits
+        self._devices, self._more = (target.devices, target.mounts) if target else ((), ())
+        self._environ = target.environ if target else {}
         self._temporary = tempfile.TemporaryDirectory(prefix="polyshare-run-")
         self._work = Path(self._temporary.name)
         self._mounts: list[Mount] = []
@@ -139,9 +142,8 @@ class Workbench:
         for name, value in arguments.items():
             command += [f"--{name}", value]
         log = self._work / f"{program}.log"
-        mounts = (*self._mounts, *self._target.mounts, Mount(out, _OUT, writable=True))
-        environ, devices = self._target.environ, self._target.devices
-        run = Run(self._prepared, tuple(command), mounts, environ, self._limits, log, devices=devices)
+        mounts = (*self._mounts, *self._more, Mount(out, _OUT, writable=True))
+        run = Run(self._prepared, tuple(command), mounts, self._environ, self._limits, log, devices=self._devices)
         finished = sandbox.choose("uv:").run(run)
         if finished.status == "failed":
             said = received.text(out / "failure", 4096)
@@ -151,6 +153,17 @@ class Workbench:
         if finished.status != "done":
             raise NotRun(f"the run was stopped ({finished.status}): {finished.reason}")
         return out
+
+    def take(self, out: Path, names: Sequence[str]) -> Path:
+        """Files that a program wrote, in a folder of ours."""
+        taken = self._work / f"taken-{out.name}"
+        taken.mkdir()
+        for name in names:
+            try:
+                received.copy(out / name, taken / name, _MOST_ARRAYS)
+            except Invalid as error:
+                raise NotRun(f"the run left no usable answer: {error.message}") from error
+        return taken
 
     def read(self, path: Path, kind: type[_T]) -> _T:
         """A JSON document that the program wrote."""
