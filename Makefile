@@ -29,7 +29,7 @@ bench: setup .make/bench  ## the speed goals, as ratios against named peers in t
 	.venv-bench/bin/python -m tests.bench
 
 test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (half an hour)
-	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation.py tests/contract/test_translation_hostile.py
+	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation*.py
 
 test-terraform:  ## the Terraform modules and examples: format, validity, tests, lint, READMEs
 	infra/terraform/test.sh

@@ -16,7 +16,7 @@ def main() -> None:
     sys.path.insert(0, sys.argv[1])
     from canonical import canonical
 
-    models = [onnx.load(path) for path in sys.argv[2:]] or [_with_subgraphs(), _with_twins()]
+    models = [onnx.load(path) for path in sys.argv[2:]] or [_with_subgraphs(), _with_twins(), _with_a_loop()]
     for model in models:
         onnx.checker.check_model(model)
         once = canonical(model)
@@ -64,6 +64,35 @@ def _with_twins() -> onnx.ModelProto:
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
 
 
+def _with_a_loop() -> onnx.ModelProto:
+    """A Loop whose body gives one value twice, and passes one on as it is."""
+    value = helper.make_tensor_value_info
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["on"]),
+            helper.make_node("Mul", ["state", "w"], ["next"]),
+            helper.make_node("Identity", ["next"], ["shown"]),
+            helper.make_node("Identity", ["kept"], ["kept_on"]),
+        ],
+        "body",
+        [
+            value("i", TensorProto.INT64, []),
+            value("going", TensorProto.BOOL, []),
+            value("state", 1, [2]),
+            value("kept", 1, [2]),
+        ],
+        [value("on", TensorProto.BOOL, []), value("next", 1, [2]), value("kept_on", 1, [2]), value("shown", 1, [2])],
+    )
+    nodes = [
+        helper.make_node("Loop", ["three", "", "X", "X"], ["last", "same", "all"], body=body),
+        helper.make_node("Add", ["last", "same"], ["Y"]), helper.make_node("Neg", ["all"], ["Z"]),
+    ]  # fmt: skip
+    weights = [numpy_helper.from_array(np.array(3), "three"), numpy_helper.from_array(np.ones(2, np.float32) * 2, "w")]
+    outputs = [value("Y", 1, [2]), value("Z", 1, [3, 2])]
+    graph = helper.make_graph(nodes, "g", [value("X", 1, [2])], outputs, weights)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+
+
 def _disguised(model: onnx.ModelProto, dice: random.Random) -> onnx.ModelProto:
     """The same model as another converter might write it."""
     out = onnx.ModelProto()
@@ -72,6 +101,7 @@ def _disguised(model: onnx.ModelProto, dice: random.Random) -> onnx.ModelProto:
     out.metadata_props.add(key="date", value=str(dice.random()))
     out.opset_import.append(helper.make_opsetid("unused.example", 1))
     keep = {v.name for v in (*model.graph.input, *model.graph.output)}
+    _copy_values(out.graph, dice)
     _rename(out.graph, {name: name for name in keep} | {"": ""}, dice)
     nodes, placed = list(out.graph.node), {v.name for v in out.graph.input} | {t.name for t in out.graph.initializer}
     del out.graph.node[:]
@@ -86,6 +116,27 @@ def _disguised(model: onnx.ModelProto, dice: random.Random) -> onnx.ModelProto:
     del out.graph.initializer[:]
     out.graph.initializer.extend(tensors)
     return out
+
+
+def _copy_values(graph: onnx.GraphProto, dice: random.Random) -> None:
+    """Identities before nodes and after them, where converters put some."""
+    nodes = list(graph.node)
+    ends = {value.name for value in graph.output}
+    del graph.node[:]
+    for node in nodes:
+        for index, name in enumerate(node.input):
+            if name and dice.random() < 0.3:
+                node.input[index] = f"copy{dice.getrandbits(60)}"
+                graph.node.append(helper.make_node("Identity", [name], [node.input[index]]))
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                _copy_values(attribute.g, dice)
+        shown = []
+        for index, name in enumerate(node.output):
+            if name in ends and dice.random() < 0.5:
+                node.output[index] = f"made{dice.getrandbits(60)}"
+                shown.append(helper.make_node("Identity", [node.output[index]], [name]))
+        graph.node.extend([node, *shown])
 
 
 def _reads(node: onnx.NodeProto) -> set[str]:

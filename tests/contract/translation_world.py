@@ -11,7 +11,7 @@ from pathlib import Path
 from polyshare.jobs import environment, sandbox
 from polyshare.jobs.job import Limits
 from polyshare.jobs.sandbox import Finished, Prepared, Run
-from polyshare.translation import pipeline
+from polyshare.translation import pipeline, translators
 from polyshare.translation.pipeline import Options, Translated
 
 ROOT = Path(__file__).parents[2]
@@ -49,6 +49,8 @@ class Workshop:
     converted: Path | None = None  # an earlier conversion to use again
     limits: Limits = LIMITS
     beside: bool = True
+    find: Callable[[Path], translators.Native] = translators.find
+    prepare: Callable[[str], Prepared] = prepare
 
     def translate(self, trained: Path, options: Options | None = None, *, test: bool = True) -> Translated:
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -58,9 +60,10 @@ class Workshop:
             model=trained / "model",
             test=trained / "test" if test and (trained / "test").is_dir() else None,
             options=options,
-            prepare=prepare,
+            prepare=self.prepare,
             limits=self.limits,
             beside=self.beside,
+            find=self.find,
         )
 
     def _execute(self, run: Run, ended: Callable[[], bool] = sandbox.never) -> Finished:

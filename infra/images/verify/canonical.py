@@ -2,7 +2,8 @@
 
 Every value gets a colour from how it is computed (forward) and from how it is used (backward); nodes are put in
 topological order with ties broken by colour; values are renamed in that order. Names of inputs and outputs stay, for
-they are the model's interface. Documentation, metadata, names, and what no output depends on are dropped.
+they are the model's interface. Documentation, metadata, names, copies of values, and what no output depends on are
+dropped.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import hashlib
 import heapq
 
+from identities import resolved
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto, numpy_helper
 
 
@@ -22,7 +24,7 @@ def canonical(model: ModelProto) -> bytes:
         if domain in used:
             out.opset_import.add(domain=domain, version=opset.version)
     taken = {value.name for value in (*model.graph.input, *model.graph.output)}
-    out.graph.CopyFrom(_Graph(model.graph, {}).rewritten({}, _Names(taken), top=True))
+    out.graph.CopyFrom(_Graph(resolved(model.graph), {}).rewritten({}, _Names(taken), top=True))
     out.graph.name = "model"
     return out.SerializeToString(deterministic=True)
 

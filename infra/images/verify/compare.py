@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import re
 from typing import Any
 
 import measure
@@ -45,7 +47,7 @@ class Comparison:
         self.said: dict[str, list[str]] = {"native": [], "onnx": []}
         self.ratios: list[float] = []  # of each round, the largest difference of a judged row to what is allowed
         self.worst: list[tuple[float, Columns]] = []  # rows with the largest differences, the largest first
-        self.outside: Columns | None = None  # the row that is furthest outside
+        self._outside: tuple[list[Columns], list[Columns]] = [], []  # some rows, apart those of the edges
 
     def add(self, plan: list[dict[str, Any]], given: Any, native: Any, errors: dict[str, str]) -> None:
         """One round: inputs by `batch/input`, and the native answers by `batch/output`. Raises ValueError."""
@@ -55,7 +57,7 @@ class Comparison:
             batch.count(self.answered, self.said)
         if not self.ratios:
             for name, one in self.measures.items():
-                one.scale_from([b.pair(name) for b in batches if b.both and not b.uncast_of])
+                one.scale_from([b.pair(name) for b in batches if b.origins and b.both and not b.uncast_of])
         largest = 0.0
         for batch in batches:
             if batch.uncast_of and batch.native is not None and (cast := by_name[batch.uncast_of]).native is not None:
@@ -63,9 +65,14 @@ class Comparison:
                 for name, one in self.measures.items():
                     if len(cast.native[name]) == len(batch.native[name]) == len(batch.origins):
                         one.add_cast(cast.native[name][rows], batch.native[name][rows])
-            elif batch.both and not batch.uncast_of:
+            elif batch.origins and batch.both and not batch.uncast_of:
                 largest = max(largest, self._add(batch))
         self.ratios.append(largest)
+
+    @property
+    def outside(self) -> list[Columns]:
+        """Some rows that are outside, those of the edges last, for they tell least."""
+        return [*self._outside[0], *self._outside[1]]
 
     def report(self) -> dict[str, Any]:
         """The measures of all rounds so far."""
@@ -96,9 +103,10 @@ class Comparison:
                 self.worst.append((float(smooth[row]), batch.row(row)))
         self.worst.sort(key=lambda one: -one[0])
         del self.worst[KEPT:]
-        row = int(np.argmax(any_of * judged))
-        if self.outside is None and any_of[row] > 1:
-            self.outside = batch.row(row)
+        for row in np.flatnonzero((any_of > 1) & judged):
+            pile = self._outside[batch.origins[row] == "edge"]
+            if len(pile) < KEPT:
+                pile.append(batch.row(int(row)))
         return float(smooth[judged].max(initial=0.0))
 
 
@@ -115,7 +123,10 @@ class _Batch:
         self.error_onnx = ""
         if not self.error_native:
             self.native = {one["name"]: self._native(native, one["name"]) for one in outputs}
-        if not self.uncast_of:
+        if not self.origins:
+            self.error_onnx = _runs_apart(session, self.given)
+            self.onnx = None if self.error_onnx else {}
+        elif not self.uncast_of:
             try:
                 answers = session.run([one["name"] for one in outputs], fed(self.given))
                 self.onnx = {one["name"]: np.asarray(a) for one, a in zip(outputs, answers, strict=True)}
@@ -149,13 +160,37 @@ class _Batch:
         where = ",".join(sorted(set(self.origins))) or "empty"
         for side, error in (("native", self.error_native), ("onnx", self.error_onnx)):
             if error and len(said[side]) < MOST_ERRORS:
-                said[side].append(f"{where}: {error}")
+                said[side].append(f"{where}: {_lasting(error)}")
 
     def _native(self, native: Any, output: str) -> np.ndarray:
         array = native[f"{self.name}/{output}"]
         if array.dtype.kind not in "fiubU":
             raise ValueError(f"the native model gave {array.dtype} for the output {output!r}")
         return array
+
+
+def _lasting(error: str) -> str:
+    """What an error says at all times and in all processes: its first line, without the time and addresses."""
+    first = error.strip().partition("\n")[0]
+    return re.sub(r"0x[0-9a-fA-F]+", "0x…", re.sub(r"\d\d:\d\d:\d\d", "…", first))
+
+
+def _runs_apart(session: Any, given: Columns) -> str:
+    """Run a batch without rows in a process of its own, and give its error: ONNX Runtime 1.31 aborts on some, such as
+    an LSTM's."""
+    readable, writable = os.pipe()
+    child = os.fork()
+    if not child:
+        try:
+            session.run(None, fed(given))
+        except Exception as error:
+            os.write(writable, f"{type(error).__name__}: {error}"[:300].encode())
+        os._exit(0)
+    os.close(writable)
+    with os.fdopen(readable, "rb") as pipe:
+        said = pipe.read().decode("utf-8", "replace")
+    _, status = os.waitpid(child, 0)
+    return said if os.WIFEXITED(status) else f"ONNX Runtime ended with signal {os.WTERMSIG(status)}"
 
 
 def fed(columns: Columns) -> dict[str, np.ndarray]:

@@ -33,6 +33,11 @@ JUMPS = {
     "TreeEnsembleRegressor", "Unique",
 }  # fmt: skip
 REQUANTISE = {"QLinearAdd", "QLinearConv", "QLinearMatMul"}  # round within, whatever they are given
+# Operators of which neither ONNX nor IEEE 754 says what they make of NaN, or which runtimes bend: Cast to integers too.
+NAN_OPEN = {
+    "Clip", "DynamicQuantizeLinear", "GRU", "GlobalMaxPool", "HardSigmoid", "HardSwish", "LSTM", "Max", "MaxPool",
+    "Min", "QuantizeLinear", "RNN", "ReduceMax", "ReduceMin", "Relu", "ThresholdedRelu", "TopK",
+}  # fmt: skip
 # Operators that compute in float32 inside, whatever their declared types are.
 SINGLE = {
     "TreeEnsembleClassifier", "TreeEnsembleRegressor", "SVMClassifier", "SVMRegressor", "LinearClassifier",
@@ -116,11 +121,20 @@ class _Flow:
         """Whether a node jumps, for what it is given."""
         if node.op_type in REQUANTISE:
             return True
-        to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
-        if node.op_type not in JUMPS and not (node.op_type in ("Cast", "CastLike") and to in WHOLE):
-            return False
+        return (node.op_type in JUMPS or _is_cast_to_integers(node)) and self._is_fed_floats(node)
+
+    def opens(self, node: NodeProto) -> bool:
+        """Whether it is open what a node makes of NaN."""
+        return (node.op_type in NAN_OPEN or _is_cast_to_integers(node)) and self._is_fed_floats(node)
+
+    def _is_fed_floats(self, node: NodeProto) -> bool:
         floating = [name for name in node.input if self.types.get(name, "float32").startswith("float")]
         return any(name in self.fed for name in floating)
+
+
+def _is_cast_to_integers(node: NodeProto) -> bool:
+    to = next((attribute.i for attribute in node.attribute if attribute.name == "to"), None)
+    return node.op_type == "Cast" and to in WHOLE
 
 
 def _reached(start: list[str], steps: dict[str, list[str]]) -> set[str]:
@@ -145,7 +159,13 @@ def _output(value: onnx.ValueInfoProto, flow: _Flow) -> dict[str, Any]:
     half = flow.half and "float16" in types
     precision = "float16" if half else "float32" if single or "float16" in types else "float64"
     jumps = sorted({node.op_type for node in nodes if flow.jumps(node)})
-    return {"name": value.name, "dtype": dtype_of(value), "precision": precision, "jumps": jumps}
+    return {
+        "name": value.name,
+        "dtype": dtype_of(value),
+        "precision": precision,
+        "jumps": jumps,
+        "nan_open": sorted({node.op_type for node in nodes if flow.opens(node)}),
+    }
 
 
 def _shape(value: onnx.ValueInfoProto) -> list[int | None]:

@@ -60,10 +60,12 @@ class Output:
                 into["shape_differs"] += len(rows)
                 continue
             a, b = native, onnx.reshape(native.shape)
+            taken = origin != "nan"  # a model that answers NaN with NaN does not take missing values
             if by_row:
-                ratios[rows] = self._compare(into, a[rows], b[rows], scores[rows] if scores is not None else None)
+                beside = scores[rows] if scores is not None else None
+                ratios[rows] = self._compare(into, a[rows], b[rows], beside, taken=taken)
             else:
-                ratios[rows] = self._compare(into, a[np.newaxis], b[np.newaxis], None, each=len(rows))
+                ratios[rows] = self._compare(into, a[np.newaxis], b[np.newaxis], None, each=len(rows), taken=taken)
         return ratios
 
     def add_cast(self, cast: np.ndarray, uncast: np.ndarray) -> None:
@@ -73,9 +75,11 @@ class Output:
         self._compare(self.cast, uncast, cast, None)
 
     def report(self) -> dict[str, Any]:
-        keys = ("name", "role", "method", "dtype", "precision", "jumps")
+        keys = ("name", "role", "method", "dtype", "precision", "jumps", "nan_open")
+        stated = self.classes if self.output["role"] == "label" else None
         return {
             **{key: self.output[key] for key in keys},
+            "classes": stated or [],
             "has_classes": self.has_classes,
             "scale": self.scale,
             "by_origin": self.by_origin,
@@ -83,10 +87,21 @@ class Output:
         }
 
     def _compare(
-        self, into: dict[str, Any], native: np.ndarray, onnx: np.ndarray, scores: np.ndarray | None, each: int = 1
+        self,
+        into: dict[str, Any],
+        native: np.ndarray,
+        onnx: np.ndarray,
+        scores: np.ndarray | None,
+        *,
+        each: int = 1,
+        taken: bool = True,
     ) -> np.ndarray:
-        """Compare row by row; `each` is how many rows of inputs one of these stands for."""
+        """Compare row by row; `each` is how many rows of inputs one of these stands for. Unless `taken`, what is NaN
+        natively is never outside."""
         if self.is_label:
+            if not taken and scores is not None and scores.dtype.kind == "f":
+                lost = np.isnan(scores).reshape(len(scores), -1).any(axis=1)
+                onnx = np.where(lost.reshape(-1, *[1] * (onnx.ndim - 1)), native, onnx)
             return self._compare_labels(into, native, onnx, scores, each)
         a = native.astype(np.float64).reshape(len(native), -1)
         b = onnx.astype(np.float64).reshape(len(onnx), -1)
@@ -97,6 +112,8 @@ class Output:
             allowed = self.tolerance["absolute"] * self.scale + self.tolerance["relative"] * np.abs(a)
             ratios = np.where(same, 0.0, np.where(finite, gap / allowed, np.inf))
             relative = np.where(finite & (gap > 0), gap / np.abs(a), 0.0)
+            if not taken:
+                ratios[np.isnan(a)] = 0.0
         worst = ratios.max(axis=1, initial=0.0)
         into["rows_outside"] += int((worst > 1).sum()) * each
         into["nonfinite_differs"] += int((~same & ~finite).any(axis=1).sum()) * each

@@ -93,7 +93,7 @@ class _Work:
         with np.load(self._given(number, "answers.npz"), allow_pickle=False) as answers:
             self.comparison.add(self.asked.plan, self.asked.arrays, answers, errors)
         more = ""
-        if self.comparison.outside is not None:
+        if self.comparison.outside:
             self._ask(number, where.asked(self.gated.signature, self.comparison.outside))
             more = "where"
         elif request["search"] is not None:

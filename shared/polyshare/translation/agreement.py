@@ -73,7 +73,14 @@ class Output(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scale: float
     by_origin: dict[str, Measures]
     cast: Measures | None  # the native model against itself: on cast inputs and on those registered; never judged
+    nan_open: list[str] = []  # operators before it of which it is open what they make of NaN: such rows are not judged
+    classes: list[str] = []  # of a label, in the order of its scores
     has_classes: bool = False  # a label, or scores without a label, whose largest is taken for it
+
+    @property
+    def judged(self) -> tuple[str, ...]:
+        """The origins that count for the verdict."""
+        return tuple(origin for origin in JUDGED if origin != "nan" or not self.nan_open)
 
     @property
     def is_label(self) -> bool:
@@ -117,7 +124,7 @@ def judge(measured: Measured, most_affected: float) -> tuple[Verdict, list[str]]
         reasons.append(f"only {compared} rows were answered by both: at least {FEWEST_ROWS} are needed")
     continuous_scores = any(o.role == "scores" and not o.jumps for o in measured.outputs)
     for output in measured.outputs:
-        judged = {origin: m for origin, m in output.by_origin.items() if origin in JUDGED}
+        judged = {origin: m for origin, m in output.by_origin.items() if origin in output.judged}
         rows, outside = sum(m.rows for m in judged.values()), sum(m.rows_outside for m in judged.values())
         if sum(m.shape_differs for m in judged.values()):
             reasons.append(f"output {output.name!r} has another shape than {output.method}() gives natively")

@@ -19,6 +19,7 @@ LIMITS = (
     "Nothing is said about how good the model is, nor about its data.",
 )
 RUNTIME_ONLY = "An operator is of ONNX Runtime, not of the ONNX standard: other runtimes may not have it."
+NAN_OPEN = "Rows with NaN are not judged for outputs behind operators of which it is open what they make of it:"
 GENERATED_ONLY = "There was no test data: generated inputs only."
 
 
@@ -87,11 +88,11 @@ class Searched(msgspec.Struct, frozen=True):
 class Disagreement(msgspec.Struct, frozen=True):
     """Where a translation comes apart from its model, on a row that is outside the tolerance."""
 
-    stage: str  # of the native model: the first from which on none is found in the ONNX graph
-    after: str  # the last stage that is; empty if none is
+    stage: str  # of the native model: the first whose values are not found in the ONNX graph; empty if all are
+    after: str  # the last stage before, whose values are found; empty if none are
     difference: float | None  # of the stage's values to the nearest of the graph's of that size; null if there are none
-    scale: float  # of the stage's values: their root mean square
-    node: str  # of the ONNX graph: the first that computes from the last stage found, by the name of its output
+    scale: float | None  # of the stage's values: their root mean square
+    node: str  # of the ONNX graph: the first that computes something else, by its output's name; empty if there is none
     operator: str
 
 

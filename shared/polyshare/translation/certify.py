@@ -119,13 +119,16 @@ def certificate_of(
         class_agreement=agreement.bounds(measured),
         verdict=verdict,
         reasons=reasons,
-        limits=_limits(facts),
+        limits=_limits(facts, measured),
         first_disagreement=ran.first,
     )
 
 
-def _limits(facts: Facts) -> list[str]:
+def _limits(facts: Facts, measured: agreement.Measured) -> list[str]:
     limits = list(certificate.LIMITS)
+    opens = sorted({operator for output in measured.outputs for operator in output.nan_open})
+    if opens and "nan" in measured.answered:
+        limits.append(f"{certificate.NAN_OPEN} {', '.join(opens)}.")
     if not facts.test_rows:
         limits.append(certificate.GENERATED_ONLY)
     if any(name.startswith("com.microsoft.") for name in facts.operators):
@@ -145,7 +148,7 @@ def _file(path: Path, folder: Path) -> certificate.File:
 
 def metadata_of(document: certificate.Certificate) -> dict[str, str | int | float]:
     """The fields of the translation's metadata."""
-    judged = [m for o in document.outputs for origin, m in o.by_origin.items() if origin in agreement.JUDGED]
+    judged = [m for o in document.outputs for origin, m in o.by_origin.items() if origin in o.judged]
     fields: dict[str, str | int | float] = {
         "format": "onnx",
         "framework": document.model.framework,

@@ -47,15 +47,16 @@ def translate(
     prepare: Callable[[str], Prepared],
     limits: Limits | None = None,
     beside: bool = True,
+    find: Callable[[Path], translators.Native] = translators.find,
 ) -> Translated:
     """Translate the model in folder `model` and certify it; `work` is an empty folder for this alone.
 
-    `execute` runs a command in a sandbox, with `beside` from two threads at once; `prepare` readies the environment it
-    names. What is written here is read in the sandbox by another uid, so the caller's umask is 022. Raises
-    TranslationFailed, and Invalid if the folder holds no model that can be translated.
+    `execute` runs a command in a sandbox, with `beside` from several threads at once; `prepare` readies the environment
+    it names; `find` finds the model and its translator. What is written here is read in the sandbox by another uid, so
+    the caller's umask is 022. Raises TranslationFailed, and Invalid if there is no model that can be translated.
     """
     options = options or Options()
-    native = translators.find(model)
+    native = find(model)
     environments = prepare(native.translator.environment), prepare(translators.VERIFIER)
     runs = Runs(execute, work, model, test, native, *environments, limits or Limits(), beside)
     with ExitStack() as stack:
@@ -78,7 +79,7 @@ def translate(
     except ValueError as error:
         raise TranslationFailed(f"the signature has a number that can't be written down: {error}") from error
     if document.verdict == "disagrees":
-        where = f"; it comes apart at {first.stage}" if first else ""
+        where = f"; it comes apart at {first.stage or first.operator}" if first else ""
         reasons = "; ".join(document.reasons)
         raise TranslationFailed(f"the translation does not agree with the model: {reasons}{where}", path)
     received.copy(gated.model, result / "model.onnx", MOST_ONNX)

@@ -6,6 +6,7 @@ import json
 import math
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from polyshare.errors import Invalid
@@ -85,6 +86,8 @@ def test_rows_that_float_types_answer_differently_are_reported_and_not_judged(or
 
 def test_missing_values_that_the_native_model_takes_are_judged() -> None:
     assert agreement.judge(measured(output(10, origin="nan")), 0.001)[0] == "disagrees"
+    quantised = output(10, origin="nan", nan_open=["QuantizeLinear"])
+    assert agreement.judge(measured(quantised), 0.001)[0] == "agrees"
 
 
 def test_a_native_model_that_answers_little_certifies_nothing() -> None:
@@ -131,6 +134,14 @@ def test_tolerances_can_be_tightened_and_never_loosened() -> None:
 def test_options_that_can_not_be_are_refused_by_name(options) -> None:
     with pytest.raises(Invalid, match=next(iter(options))):
         Options.from_json(options)
+
+
+def test_a_certificate_of_the_first_schema_can_still_be_read() -> None:
+    data = Path(__file__).with_name("data").joinpath("certificate-1.json").read_bytes()
+    document = certificate.decode(data)
+    assert (document.schema, document.verdict) == ("polyshare/agreement/1", "agrees")
+    assert document.inputs.searched is document.first_disagreement is None
+    jsonschema.validate(json.loads(data), certificate.schema())
 
 
 def test_the_published_schema_is_the_certificates_own() -> None:
