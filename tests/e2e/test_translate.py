@@ -25,7 +25,7 @@ def add(stack: Machine, dataset: str, *more: str) -> Any:
     return status
 
 
-def test_a_trained_model_is_translated_by_itself_unless_told_not_to(stack: Machine, dataset: str) -> None:
+def test_a_trained_model_is_translated_by_itself_unless_told_not_to_and_conforms(stack: Machine, dataset: str) -> None:
     quiet = add(stack, dataset, "--no-translate")
     loud = add(stack, dataset)
     wait_until(lambda: stack.json("status", loud["id"])["translation"], 30)
@@ -33,6 +33,13 @@ def test_a_trained_model_is_translated_by_itself_unless_told_not_to(stack: Machi
     assert stack.json("translate", loud["id"], "--wait")["state"] == "translated"
     assert stack.json("translate", loud["id"])["id"] == by_itself
     assert stack.json("status", quiet["id"])["translation"] is None
+    record = stack.json("conform", loud["id"])
+    assert record["statement"]["result"] == "MATCH"
+    assert record["statement"]["inputs"]["as_certified"]
+    assert (record["translation"], record["subject"], record["organisation"]) == (by_itself, "me", "local")
+    assert stack.json("conform", by_itself)["id"] == record["id"]
+    assert [one["id"] for one in stack.json("show", loud["id"])["conformance"]["conformances"]] == [record["id"]]
+    assert "MATCH" in stack.polyshare("show", by_itself).stdout
 
 
 def test_a_failed_translation_leaves_the_model_trained_and_its_report_to_be_fetched(
@@ -50,4 +57,4 @@ def test_a_failed_translation_leaves_the_model_trained_and_its_report_to_be_fetc
     stack.polyshare("fetch", translation, expect=1)
     stack.polyshare("fetch", translation, "--part", "report", "-o", str(tmp_path / "report"))
     assert json.loads((tmp_path / "report" / "certificate.json").read_bytes())["verdict"] == "disagrees"
-    assert (tmp_path / "report" / "convert-1.log").exists()
+    assert [path.name for path in (tmp_path / "report").glob("convert*.log")]

@@ -20,6 +20,7 @@ from admit import Refused, graphs
 
 CPU = "CPUExecutionProvider"
 _MOST_NAMED = 20
+_MOST_SAID = 600
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Opened:
         except Exception as error:  # ONNX Runtime's own errors have no common class
             if strict and "fallback to CPU EP has been explicitly disabled" in str(error):
                 raise Refused(self._say_left_over()) from error
-            raise Refused(f"{runtime()} can't run the model on {asked.provider}: {str(error)[:2000]}") from error
+            raise Refused(f"{runtime()} can't run the model on {asked.provider}: {shortly(error)}") from error
         self.nodes = _nodes(self.session)
         self._profiled: dict[str, float] | None = None
 
@@ -107,6 +108,12 @@ def load(path: Path) -> onnx.ModelProto:
 def runtime() -> str:
     """The package and version of ONNX Runtime."""
     return f"{onnxruntime.package_name} {onnxruntime.__version__}"
+
+
+def shortly(error: Exception) -> str:
+    """What ONNX Runtime says, or the end of it: the cause comes last, after where in its source it was met."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= _MOST_SAID else f"… {text[-_MOST_SAID:]}"
 
 
 def name_nodes(model: onnx.ModelProto) -> None:

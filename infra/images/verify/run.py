@@ -16,7 +16,7 @@ from typing import Any
 import given
 import numpy as np
 from admit import Refused
-from providers import Asked, Opened, load, runtime
+from providers import Asked, Opened, load, runtime, shortly
 
 _SHOWN = 100  # numbers of an output
 
@@ -45,7 +45,7 @@ def run(model: Path, inputs: list[dict[str, str]], asked: Asked, out: Path) -> d
     try:
         answers = session.run(None, feed)
     except Exception as error:  # ONNX Runtime's own errors have no common class
-        raise Refused(f"the run failed: {str(error)[:2000]}; {given.describe(session.get_inputs())}") from error
+        raise Refused(f"the run failed: {shortly(error)}; {given.describe(session.get_inputs())}") from error
     seconds = time.perf_counter() - begun
     named = dict(zip((one.name for one in session.get_outputs()), answers, strict=True))
     arrays = {name: _plain(name, answer) for name, answer in named.items()}

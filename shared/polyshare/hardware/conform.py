@@ -22,6 +22,7 @@ from polyshare.jobs.job import Limits
 from polyshare.translation import agreement, certificate
 from polyshare.translation.translators import VERIFIER
 
+_MEASURED = ("scale", "by_origin", "cast", "has_classes")  # of an output; the rest says what it is
 _FILES = ("inputs.npz", "answers.npz", "plan.json", "errors.json")
 
 
@@ -108,7 +109,7 @@ def _signature(known: certificate.Certificate) -> dict[str, Any]:
             {"name": one.name, "dtype": one.dtype, "shape": one.shape, **one.hints} for one in known.inputs.signature
         ],
         "outputs": [
-            {name: getattr(one, name) for name in ("name", "role", "method", "dtype", "precision", "jumps")}
+            {name: value for name, value in msgspec.to_builtins(one).items() if name not in _MEASURED}
             for one in known.outputs
         ],
         "sizes": known.inputs.sizes,
