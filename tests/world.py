@@ -254,10 +254,12 @@ class World:
         caller: Caller = ALICE,
         *,
         key: str | None = None,
+        brought: bool = False,
         **more: Any,
     ) -> api.Registered:
         files = Files(contents or {"train/a.csv": b"1,2\n", "test/b.csv": b"3,4\n"})
-        return self.register("register_dataset", "/", {"files": files.listed(), **more}, files, caller, key)
+        body = {"files": files.listed(brought=brought), **more}
+        return self.register("register_dataset", "/", body, files, caller, key)
 
     def imported(
         self,

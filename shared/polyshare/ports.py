@@ -59,11 +59,25 @@ class Signed:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Put:
+    """An object to be stored; see `Store.put`."""
+
+    bucket: Bucket
+    key: str
+    data: bytes
+    if_absent: bool = False
+
+
 class Store(Protocol):
     """Objects in buckets. Raises errors.Unavailable when the store does not answer."""
 
     def put(self, bucket: Bucket, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         """Store bytes, their SHA-256 checked by the store. With if_absent: False, nothing done, if the key exists."""
+        ...
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        """Store a few objects, in any order or at once. Raises as `put`, when some may be stored and others not."""
         ...
 
     def get(self, bucket: Bucket, key: str) -> bytes:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import pytest
 
 from polyshare.errors import Mismatch, NotFound, Unavailable
-from polyshare.ports import Bucket, Signed, Store
+from polyshare.ports import Bucket, Put, Signed, Store
 from polyshare.stack import weed
 from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout
@@ -147,6 +147,16 @@ def test_put_if_absent_never_replaces(server: Server, folder: str) -> None:
     assert server.store.get(Bucket.JOURNAL, f"{folder}x") == b"first"
     assert server.store.put(Bucket.JOURNAL, f"{folder}x", b"third")
     assert server.store.get(Bucket.JOURNAL, f"{folder}x") == b"third"
+
+
+def test_a_few_objects_are_put_at_once(server: Server, folder: str) -> None:
+    server.store.put(Bucket.JOURNAL, f"{folder}kept", b"first")
+    puts = [Put(Bucket.JOURNAL, f"{folder}kept", b"second", if_absent=True)]
+    puts += [Put(Bucket.BLOBS, f"{folder}{n}", b"%d" % n) for n in range(3)]
+    server.store.put_all(puts)
+    assert server.store.get(Bucket.JOURNAL, f"{folder}kept") == b"first"
+    assert [server.store.get(Bucket.BLOBS, f"{folder}{n}") for n in range(3)] == [b"0", b"1", b"2"]
+    server.store.put_all([])
 
 
 def test_a_list_has_every_object_once_in_order(server: Server, folder: str) -> None:

@@ -15,7 +15,7 @@ from polyshare.errors import Unavailable
 from polyshare.jobs.job import Job, Runner, RunnerState
 from polyshare.ledger.fake import FakeLedger
 from polyshare.ledger.record import record_of
-from polyshare.ports import AssetState, Bucket, Head, Listed, Receipt, Signed, SignedTransaction, TrustRoot
+from polyshare.ports import AssetState, Bucket, Head, Listed, Put, Receipt, Signed, SignedTransaction, TrustRoot
 from polyshare.store.memory import MemoryStore
 from tests.simulation.scheduler import Crash, Life, Scheduler
 
@@ -156,6 +156,10 @@ class FaultyStore:
 
     def put(self, bucket: Bucket, key: str, data: bytes, *, if_absent: bool = False) -> bool:
         return self._call(f"put {key}", lambda: self._store.put(bucket, key, data, if_absent=if_absent))
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:
+            self.put(one.bucket, one.key, one.data, if_absent=one.if_absent)
 
     def get(self, bucket: Bucket, key: str) -> bytes:
         return self._call(f"get {key}", lambda: self._store.get(bucket, key))

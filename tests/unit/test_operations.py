@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64encode
+from typing import Any
 
 import msgspec
 import pytest
@@ -26,6 +27,7 @@ from polyshare.errors import (
 from polyshare.ledger.record import Record, result_digest, revocation_digest
 from polyshare.manifest import commitment
 from polyshare.metadata import Metadata
+from polyshare.operations.rebuild import rebuild
 from polyshare.ports import Bucket, Signed
 from tests.world import ADMIN, ALICE, ANONYMOUS, BOB, CAROL, DAVE, IMAGE, READER, Files, World, file_json
 
@@ -129,22 +131,57 @@ def test_a_model_brings_its_source_along(world: World) -> None:
 
 def test_where_the_store_is_down_what_came_along_is_kept_until_it_is_back(world: World) -> None:
     files = Files({"a": b"1"})
-    put, world.store.put = world.store.put, _down
+    put_all, world.store.put_all = world.store.put_all, _down
     with pytest.raises(Unavailable):
         world.post("register_dataset", "/", {"files": files.listed(brought=True)}, key="k")
-    world.store.put = put
+    world.store.put_all = put_all
     world.settle(sweeps=1)  # the client has gone: sweep takes it on
     (row,) = world.rows(sa.select(assets))
     assert (row.state, row.anchored is not None) == ("registered", True)
     assert world.store.get(Bucket.BLOBS, world.rows(sa.select(files_table))[0].key) == b"1"
 
 
+def test_what_a_machine_that_lost_power_forgot_of_a_registration_comes_out_as_it_was(world: World) -> None:
+    frozen: list[bytes] = []
+    put_all = world.store.put_all
+
+    def put_and_remember(puts: Any) -> None:  # what was flushed by then, and nothing after it
+        with world.catalogue.reading() as connection:
+            frozen.append(connection.connection.driver_connection.serialize())
+        put_all(puts)
+
+    world.store.put_all = put_and_remember
+    answered = world.dataset({"a": b"1"}, name="digits", brought=True)
+    with world.catalogue.reading() as connection:
+        connection.connection.driver_connection.deserialize(frozen[0])
+    assert world.row(assets, answered.id).state == "registering"
+    world.settle(sweeps=1)
+    row = world.row(assets, answered.id)
+    assert (row.state, row.address, row.anchored is not None) == ("registered", answered.address, True)
+
+
+def test_a_rebuild_passes_over_what_was_never_acknowledged(world: World) -> None:
+    files = Files({"a": b"1"})
+
+    def only_the_journal(puts: Any) -> None:
+        world.store.put(puts[0].bucket, puts[0].key, puts[0].data)
+        raise Unavailable("the store does not answer")
+
+    put_all, world.store.put_all = world.store.put_all, only_the_journal
+    with pytest.raises(Unavailable):
+        world.post("register_dataset", "/", {"files": files.listed(brought=True)}, key="k")
+    world.store.put_all = put_all
+    world.lose_database()
+    assert rebuild(world.ports).assets == 0
+    assert world.post("register_dataset", "/", {"files": files.listed(brought=True)}, key="k").address
+
+
 def test_bytes_that_are_not_in_the_store_yet_are_shared_with_nobody(world: World) -> None:
     files = Files({"a": b"1"})
-    put, world.store.put = world.store.put, _down
+    put_all, world.store.put_all = world.store.put_all, _down
     with pytest.raises(Unavailable):
         world.post("register_dataset", "/", {"files": files.listed(brought=True)})
-    world.store.put = put
+    world.store.put_all = put_all
     assert world.post("register_dataset", "/", {"files": files.listed()}).missing == ["a"]
     world.settle(sweeps=1)
     assert world.post("register_dataset", "/", {"files": files.listed()}).address

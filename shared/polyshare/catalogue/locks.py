@@ -9,6 +9,8 @@ import sqlalchemy as sa
 
 from polyshare.catalogue.tables import assets, jobs
 
+_ASSET = sa.select(assets).where(assets.c.id == sa.bindparam("asset")).with_for_update()
+
 
 def lock(connection: sa.Connection, *names: str) -> None:
     """Wait until no other transaction has one of these names, and have them until this one ends.
@@ -33,7 +35,7 @@ def lock_asset(connection: sa.Connection, asset: str) -> sa.Row[Any] | None:
 
     The row of an asset stands for all that belongs to it: its files, job, grants, stages, ledger writes.
     """
-    return connection.execute(sa.select(assets).where(assets.c.id == asset).with_for_update()).first()
+    return connection.execute(_ASSET, {"asset": asset}).first()
 
 
 def lock_job(connection: sa.Connection, job: str) -> sa.Row[Any] | None:

@@ -27,7 +27,7 @@ def append(
     """Add an event that is sent after the transaction commits (see `deliver`); of the present trace, if of no other."""
     now = ports.clock.now()
     values = {"id": ports.new_id(), "type": type, "subject": subject, "data": dict(data or {}), "at": now, "due": now}
-    connection.execute(outbox.insert().values(**values, **({"traceparent": trace} if trace else {})))
+    connection.execute(outbox.insert(), values | ({"traceparent": trace} if trace else {}))
 
 
 def put_back(connection: sa.Connection, event: Event, *, due: float) -> None:

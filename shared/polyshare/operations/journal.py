@@ -15,15 +15,24 @@ import sqlalchemy as sa
 
 from polyshare.bootstrap import Ports
 from polyshare.catalogue.tables import assets
-from polyshare.ports import Bucket
+from polyshare.ports import Bucket, Put
 
 SCHEMA = "polyshare/journal/1"
 _REGISTRATION = "registration"
 
 
-def register(ports: Ports, asset: str, document: Mapping[str, Any]) -> None:
-    """Write an asset's registration; writing it again changes nothing."""
-    ports.store().put(Bucket.JOURNAL, f"{asset}/{_REGISTRATION}", _encode(document), if_absent=True)
+def register(ports: Ports, asset: str, document: Mapping[str, Any], brought: Mapping[str, bytes]) -> None:
+    """Write an asset's registration and the blobs (by their keys) that came with it; again changes nothing.
+
+    The document says which blobs: one that is not there was not acknowledged (see `rebuild`).
+    """
+    document = {**document, "brought": sorted(brought)}
+    ports.store().put_all(
+        [
+            Put(Bucket.JOURNAL, f"{asset}/{_REGISTRATION}", _encode(document), if_absent=True),
+            *(Put(Bucket.BLOBS, key, data) for key, data in brought.items()),
+        ]
+    )
 
 
 def append(connection: sa.Connection, ports: Ports, asset: str, change: str, document: Mapping[str, Any]) -> None:

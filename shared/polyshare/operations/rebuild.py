@@ -26,7 +26,7 @@ from polyshare.operations.govern import queue_revocation
 from polyshare.operations.models import was_translated
 from polyshare.operations.register import queue_registration
 from polyshare.operations.results import ledger_result, queue_result
-from polyshare.ports import AssetState
+from polyshare.ports import AssetState, Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ def rebuild(ports: Ports) -> Rebuilt:
     count = anchored = requeued = rerun = 0
     for registration, changes in journal.replay(ports):
         state = ports.ledger().asset(bytes.fromhex(registration["address"][2:]))
+        if not changes and not state.code and _is_half_stored(ports, registration):
+            continue
         with ports.catalogue.transaction() as connection:
             _restore(connection, registration, changes, state, ports.clock.now())
             row = connection.execute(sa.select(assets).where(assets.c.id == registration["id"])).one()
@@ -58,6 +60,14 @@ def rebuild(ports: Ports) -> Rebuilt:
         requeued += again
     _translate_again(ports)
     return Rebuilt(count, anchored, requeued, rerun)
+
+
+def _is_half_stored(ports: Ports, registration: Mapping[str, Any]) -> bool:
+    """Whether bytes that came along never got into the store: then it was not acknowledged, and never will be.
+
+    Of one that is not on the ledger, and was never changed: the bytes of an erased one may be gone.
+    """
+    return any(ports.store().head(Bucket.BLOBS, key) is None for key in registration.get("brought", ()))
 
 
 def _translate_again(ports: Ports) -> None:

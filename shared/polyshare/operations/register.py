@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
-from types import MappingProxyType
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -35,12 +35,13 @@ from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
 from polyshare.operations.reserve import is_reserved, take
 from polyshare.operations.uploads import (
     Stored,
+    brought_along,
     close,
     collect,
     missing,
     open_upload,
+    reusable,
     sign_first,
-    store_brought,
     stored_by,
 )
 from polyshare.tracing import traceparent
@@ -48,6 +49,15 @@ from polyshare.tracing import traceparent
 DERIVED = (  # metadata that we write
     *("name", "version", "organisation", "registrant", "kind", "files", "bytes"),
     "checked_hash",  # SHA-256 of all the bytes of the one file, in one pass, which was checked when they came
+)
+
+# Made once: SQLAlchemy takes as long to make a statement as to run it, and these are run for every registration.
+_ASSET = sa.select(assets).where(assets.c.id == sa.bindparam("asset"))
+_FILES = sa.select(files).where(files.c.asset == sa.bindparam("asset")).order_by(files.c.position)
+_DROP = sa.select(inbox_drops).where(inbox_drops.c.asset == sa.bindparam("asset"))
+_ASKED = sa.select(idempotency).where(idempotency.c.asset == sa.bindparam("asset"))
+_BEGUN = sa.select(idempotency).where(
+    idempotency.c.subject == sa.bindparam("subject"), idempotency.c.key == sa.bindparam("key")
 )
 
 
@@ -100,50 +110,72 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
     subject, key = ("", declaration.once) if declaration.once else (caller.subject, key)
     # What needs no upload is frozen at once; of the rest nothing is fixed yet, so it may be forgotten.
     complete = bool(declaration.brought) or not declaration.manifest.entries
-    row = None
     with ports.catalogue.transaction(flushed=complete) as connection:
         if key:
             lock(connection, f"idempotency {subject} {key}")
         asset = _begun(connection, subject, key, asked) if key else None
-        absent: list[str] | None = None
+        begun = None
         if asset is None:
             asset = take(connection, declaration.reserved) if declaration.reserved else ports.new_id()
-            connection.execute(
-                assets.insert().values(
-                    id=asset,
-                    kind=declaration.kind,
-                    organisation=organisation,
-                    owner=caller.subject,
-                    name=name,
-                    visibility=registration.visibility,
-                    state=State.UPLOADING,
-                    created=now,
-                    fields={**registration.metadata, **declaration.fields},
-                    request=declaration.request,
-                )
-            )
-            for position, (parent, role) in enumerate(declaration.parents):
-                connection.execute(parents.insert().values(asset=asset, position=position, parent=parent, role=role))
-            if declaration.job:
-                connection.execute(
-                    jobs.insert().values(
-                        id=ports.new_id(), asset=asset, action=declaration.job, state="waiting", attempt=0, created=now
-                    )
-                )
-            reused = open_upload(connection, ports, caller, asset, organisation, declaration.manifest)
-            connection.execute(stages.insert().values(asset=asset, stage=State.UPLOADING, at=now))
+            values = {
+                "id": asset,
+                "kind": declaration.kind,
+                "organisation": organisation,
+                "owner": caller.subject,
+                "name": name,
+                "visibility": registration.visibility,
+                "state": State.UPLOADING,
+                "created": now,
+                "fields": {**registration.metadata, **declaration.fields},
+                "request": declaration.request,
+            }
             if key:
-                connection.execute(
-                    idempotency.insert().values(subject=subject, key=key, request=asked, asset=asset, at=now)
-                )
-            absent = [entry.path for entry in declaration.manifest.entries if entry.path not in reused]
-            if complete and declaration.brought.keys() >= set(absent):
-                stored = stored_by(organisation, asset, declaration.manifest, reused)
-                begun = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
-                row = _freeze(connection, ports, begun, stored, reused, declaration.brought)
-    if row is not None:
-        return registered(acknowledge(ports, row))
-    return progress(ports, asset, absent if not declaration.reserved else None)
+                mine = {"subject": subject, "key": key, "request": asked, "asset": asset, "at": now}
+                connection.execute(idempotency.insert(), mine)
+            begun = _begin(connection, ports, caller, declaration, values, complete)
+    if begun is not None and begun.frozen is not None:
+        return registered(acknowledge(ports, *begun.frozen))
+    return progress(ports, asset, None if begun is None or declaration.reserved else begun.absent)
+
+
+@dataclass(frozen=True, slots=True)
+class _Begun:
+    """`frozen`, where all came along: the asset, the journal's document, and path → bytes of what is to be stored."""
+
+    absent: Sequence[str]
+    frozen: tuple[Asset, dict[str, Any], dict[str, bytes]] | None = None
+
+
+def _begin(
+    connection: sa.Connection,
+    ports: Ports,
+    caller: Caller,
+    declaration: Declaration,
+    values: dict[str, Any],
+    complete: bool,
+) -> _Begun:
+    asset, organisation, now = values["id"], values["organisation"], values["created"]
+    for position, (parent, role) in enumerate(declaration.parents):
+        connection.execute(parents.insert(), {"asset": asset, "position": position, "parent": parent, "role": role})
+    if declaration.job:
+        job = {"id": ports.new_id(), "asset": asset, "action": declaration.job, "created": now}
+        connection.execute(jobs.insert(), {**job, "state": "waiting", "attempt": 0})
+    connection.execute(stages.insert(), {"asset": asset, "stage": State.UPLOADING, "at": now})
+    manifest = declaration.manifest
+    reused = reusable(connection, ports, caller, organisation, manifest)
+    absent = [entry.path for entry in manifest.entries if entry.path not in reused]
+    if not complete or not declaration.brought.keys() >= set(absent):
+        connection.execute(assets.insert(), values)
+        open_upload(connection, ports, asset, organisation, manifest, reused)
+        return _Begun(absent)
+    brought = {path: declaration.brought[path] for path in absent}
+    stored = stored_by(organisation, asset, manifest, reused)
+    _take_turn(connection, asset, organisation, values["name"], reused)
+    connection.execute(assets.insert(), values | _frozen(connection, ports, SimpleNamespace(**values), manifest))
+    write_files(connection, asset, "source" if declaration.request is not None else "content", stored)
+    open_upload(connection, ports, asset, organisation, manifest, reused, brought)
+    row = connection.execute(_ASSET, {"asset": asset}).one()
+    return _Begun(absent, (row, registration_document(connection, row), brought))
 
 
 def progress(ports: Ports, asset: str, absent: Sequence[str] | None = None) -> Registered | Uploading:
@@ -216,57 +248,57 @@ def freeze(
         assert row is not None
         if row.state != State.UPLOADING:
             return row
-        row = _freeze(connection, ports, row, stored, reused)
+        _take_turn(connection, asset, row.organisation, row.name, reused)
+        values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
+        connection.execute(assets.update().where(assets.c.id == asset).values(**values))
+        write_files(connection, asset, "source" if row.request is not None else "content", stored)
+        close(connection, asset)
         also(connection)
-        return row
+        return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
 
 
-def _freeze(
-    connection: sa.Connection,
-    ports: Ports,
-    row: Asset,
-    stored: Sequence[Stored],
-    reused: Mapping[str, str],
-    brought: Mapping[str, bytes] = MappingProxyType({}),
+def _take_turn(
+    connection: sa.Connection, asset: str, organisation: str, name: str | None, reused: Mapping[str, str]
+) -> None:
+    """Wait for others that decide what this asset's record depends on: its version, and the bytes it shares."""
+    if name is not None:  # two registrations of one name at once: the second takes the next version
+        lock(connection, f"name {organisation}/{name}")
+    _check_reused(connection, asset, reused)
+
+
+def acknowledge(
+    ports: Ports, row: Asset, document: Mapping[str, Any] | None = None, brought: Mapping[str, bytes] | None = None
 ) -> Asset:
-    mine = assets.c.id == row.id
-    if row.name is not None:  # two registrations of one name at once: the second takes the next version
-        lock(connection, f"name {row.organisation}/{row.name}")
-    _check_reused(connection, row.id, reused)
-    values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
-    connection.execute(assets.update().where(mine).values(**values))
-    write_files(connection, row.id, "source" if row.request is not None else "content", stored)
-    close(connection, row.id, {path: data for path, data in brought.items() if path not in reused})
-    return connection.execute(sa.select(assets).where(mine)).one()
-
-
-def acknowledge(ports: Ports, row: Asset) -> Asset:
-    """Store what was brought along, write the journal, then commit the registration with its ledger write, its job and
-    its event. Returns the asset as it was before.
+    """Store what was brought along and the journal, then commit the registration with its ledger write, its job and
+    its event. Returns the asset as it was before. `document` and `brought` are read where they are not given.
 
     The version before goes first: were it lost with the database, the ledger would wait for it for ever.
+
+    The commit need not be flushed: what is frozen is, and so is the journal. A registration whose end a machine that
+    lost power forgot is acknowledged again, and comes out as it was.
     """
-    with ports.catalogue.reading() as connection:
-        document = registration_document(connection, row)
-        earlier = sa.select(assets).where(assets.c.id == row.supersedes)
-        before = connection.execute(earlier).one() if row.supersedes is not None else None
-        brought = connection.scalar(sa.select(uploads.c.brought).where(uploads.c.id == row.id))
-    if before is not None and before.state == State.REGISTERING:
-        acknowledge(ports, before)
-    if brought is not None:
-        store_brought(ports, {held["path"]: held["key"] for held in document["files"]}, brought)
-    journal.register(ports, row.id, document)
-    with ports.catalogue.transaction() as connection:
+    if document is None or brought is None:
+        with ports.catalogue.reading() as connection:
+            document = registration_document(connection, row)
+            brought = brought_along(connection, row.id)
+    if row.supersedes is not None:
+        with ports.catalogue.reading() as connection:
+            before = connection.execute(sa.select(assets).where(assets.c.id == row.supersedes)).one()
+        if before.state == State.REGISTERING:
+            acknowledge(ports, before)
+    keys = {held["path"]: held["key"] for held in document["files"]}
+    journal.register(ports, row.id, document, {keys[path]: data for path, data in brought.items()})
+    with ports.catalogue.transaction(flushed=False) as connection:
         now = ports.clock.now()
         current = lock_asset(connection, row.id)
         assert current is not None
         if current.state != State.REGISTERING:
             return current
-        if brought is not None:
-            connection.execute(uploads.update().where(uploads.c.id == row.id).values(brought=None))
+        if brought:
+            connection.execute(uploads.update().where(uploads.c.id == row.id), {"brought": None})
         state = State.QUEUED if row.request is not None else State.REGISTERED
-        connection.execute(assets.update().where(assets.c.id == row.id).values(state=state))
-        connection.execute(stages.insert().values(asset=row.id, stage=State.REGISTERED, at=now))
+        connection.execute(assets.update().where(assets.c.id == row.id), {"state": state})
+        connection.execute(stages.insert(), {"asset": row.id, "stage": State.REGISTERED, "at": now})
         queue_registration(connection, ports, row)
         outbox.append(connection, events.ASSET_REGISTERED, subject=row.id, ports=ports)
         if row.request is not None:
@@ -281,24 +313,26 @@ def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> N
     """Ask anchor to write an asset's record, after those it links to."""
     after = [link.parent for link in _links(connection, row)]
     connection.execute(
-        writes.insert().values(
-            asset=row.id,
-            action="register",
-            entry={"id": row.id.replace("-", ""), "kind": row.kind, "record": row.record.hex()},
-            after=after + ([row.supersedes] if row.supersedes else []),
-            state="pending",
-            created=ports.clock.now(),
-        )
+        writes.insert(),
+        {
+            "asset": row.id,
+            "action": "register",
+            "entry": {"id": row.id.replace("-", ""), "kind": row.kind, "record": row.record.hex()},
+            "after": after + ([row.supersedes] if row.supersedes else []),
+            "state": "pending",
+            "created": ports.clock.now(),
+        },
     )
 
 
 def registration_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
     """What the journal keeps of a registration: enough to rebuild its rows."""
-    held = connection.execute(sa.select(files).where(files.c.asset == row.id).order_by(files.c.position)).all()
+    mine = {"asset": row.id}
+    held = connection.execute(_FILES, mine).all()
     has_job = row.request is not None
     action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id)) if has_job else None
-    dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == row.id)).first()
-    asked = connection.execute(sa.select(idempotency).where(idempotency.c.asset == row.id))
+    dropped = connection.execute(_DROP, mine).first()
+    asked = connection.execute(_ASKED, mine)
     return {
         "id": row.id,
         "kind": row.kind,
@@ -368,7 +402,9 @@ def registered(row: Asset) -> Registered:
     )
 
 
-def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manifest) -> dict[str, Any]:
+def _frozen(
+    connection: sa.Connection, ports: Ports, row: Asset | SimpleNamespace, manifest: Manifest
+) -> dict[str, Any]:
     before = None
     version = None
     if row.name is not None:
@@ -419,7 +455,7 @@ def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manif
     }
 
 
-def _links(connection: sa.Connection, row: Asset) -> Sequence[sa.Row[Any, Any, Any]]:
+def _links(connection: sa.Connection, row: Asset | SimpleNamespace) -> Sequence[sa.Row[Any, Any, Any]]:
     """What an asset was made from, in order: parent, role, address. A dataset was made from nothing."""
     if row.kind == Kind.DATASET:
         return []
@@ -447,8 +483,7 @@ def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, st
 
 
 def _begun(connection: sa.Connection, subject: str, key: str, asked: bytes) -> str | None:
-    mine = (idempotency.c.subject == subject) & (idempotency.c.key == key)
-    row = connection.execute(sa.select(idempotency).where(mine)).first()
+    row = connection.execute(_BEGUN, {"subject": subject, "key": key}).first()
     if row is None:
         return None
     if row.request != asked:
@@ -458,7 +493,7 @@ def _begun(connection: sa.Connection, subject: str, key: str, asked: bytes) -> s
     if state is None or (
         state == State.UPLOADING and closed is not False
     ):  # it expired; begin again under the same key
-        connection.execute(idempotency.delete().where(mine))
+        connection.execute(idempotency.delete().where(idempotency.c.subject == subject, idempotency.c.key == key))
         return None
     return str(row.asset)
 

@@ -14,7 +14,6 @@ from base64 import b64decode, b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -33,6 +32,16 @@ from polyshare.ports import Bucket
 _PAGE = 500
 _FEW = 3  # files that are looked for one by one; listing them costs about as much as three
 _FIRST, _FIRST_BYTES = 100, 256 * 1024 * 1024  # files and bytes whose URLs are given before they are asked for
+_KNOWN = (
+    sa.select(files.c.key)
+    .where(
+        files.c.digest == sa.bindparam("digest"),
+        files.c.size == sa.bindparam("size"),
+        files.c.key >= sa.bindparam("first"),
+        files.c.key < sa.bindparam("last"),
+    )
+    .limit(1)
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,24 +63,52 @@ def key_of(organisation: str, upload: str, path: str, size: int, sha256_hex: str
     return f"{prefix(organisation, upload)}{size}-{count}-{last}"
 
 
-def open_upload(
-    connection: sa.Connection, ports: Ports, caller: Caller, upload: str, organisation: str, manifest: Manifest
+def reusable(
+    connection: sa.Connection, ports: Ports, caller: Caller, organisation: str, manifest: Manifest
 ) -> dict[str, str]:
-    """Declare what will be uploaded; returns path → key of what the caller may read in the organisation already."""
+    """Path → key, of the files whose bytes are in an asset of the organisation that the caller may read.
+
+    Raises TooLarge.
+    """
     if manifest.size > ports.settings.most_upload_bytes:
         raise TooLarge(f"{manifest.size} bytes are over the limit of {ports.settings.most_upload_bytes}")
-    now = ports.clock.now()
-    reused = _reusable(connection, caller, organisation, manifest, now)
-    connection.execute(
-        uploads.insert().values(
-            id=upload,
-            organisation=organisation,
-            files=manifest.to_json(),
-            reused=reused,
-            expires=now + ports.settings.upload_seconds,
-        )
-    )
-    return reused
+    paths: dict[tuple[str, int], list[str]] = {}
+    for entry in manifest.entries:
+        paths.setdefault((str(entry.digest), entry.size), []).append(entry.path)
+    found: dict[str, str] = {}
+    for digest, size, key in _shared(connection, caller, organisation, sorted(paths), ports.clock.now()):
+        if key is not None:
+            found |= dict.fromkeys(paths[digest, size], key)
+    return found
+
+
+def open_upload(
+    connection: sa.Connection,
+    ports: Ports,
+    upload: str,
+    organisation: str,
+    manifest: Manifest,
+    reused: Mapping[str, str],
+    brought: Mapping[str, bytes] | None = None,
+) -> None:
+    """Declare what will be uploaded: nothing where all the rest was `brought` along, which is kept until it is in the
+    store."""
+    values = {
+        "id": upload,
+        "organisation": organisation,
+        "files": manifest.to_json(),
+        "reused": reused,
+        "expires": ports.clock.now() + ports.settings.upload_seconds,
+        "closed": brought is not None,
+        "brought": {path: b64encode(data).decode() for path, data in brought.items()} if brought else None,
+    }
+    connection.execute(uploads.insert(), values)
+
+
+def brought_along(connection: sa.Connection, upload: str) -> dict[str, bytes]:
+    """Path → bytes, of what came with the declaration and is not known to be in the store."""
+    kept = connection.scalar(sa.select(uploads.c.brought).where(uploads.c.id == upload))
+    return {path: b64decode(data) for path, data in (kept or {}).items()}
 
 
 def missing(connection: sa.Connection, ports: Ports, upload: str) -> list[str]:
@@ -112,12 +149,6 @@ def stored_by(organisation: str, upload: str, manifest: Manifest, reused: Mappin
         Stored(e, reused.get(e.path) or key_of(organisation, upload, e.path, e.size, e.digest.sha256.hex()))
         for e in manifest.entries
     ]
-
-
-def store_brought(ports: Ports, keys: Mapping[str, str], brought: Mapping[str, str]) -> None:
-    """Put what came with a declaration in the store; again is the same. `keys`: of its paths."""
-    for path, data in brought.items():
-        ports.store().put(Bucket.BLOBS, keys[path], b64decode(data))
 
 
 def sign(ports: Ports, upload: str, wanted: Sequence[tuple[str, int, bytes]]) -> list[SignedUrl | None]:
@@ -220,11 +251,9 @@ def parts_key(key: str) -> str:
     return f"{key}.parts"
 
 
-def close(connection: sa.Connection, upload: str, brought: Mapping[str, bytes] = MappingProxyType({})) -> None:
-    """Nothing more is uploaded. What came with the declaration is kept until `store_brought` has stored it."""
-    kept = {path: b64encode(data).decode() for path, data in brought.items()}
-    values = {"closed": True} | ({"brought": kept} if kept else {})
-    connection.execute(uploads.update().where(uploads.c.id == upload).values(values))
+def close(connection: sa.Connection, upload: str) -> None:
+    """Nothing more is uploaded."""
+    connection.execute(uploads.update().where(uploads.c.id == upload).values(closed=True))
 
 
 def drop(ports: Ports, organisation: str, upload: str) -> None:
@@ -246,20 +275,6 @@ def drop(ports: Ports, organisation: str, upload: str) -> None:
         connection.execute(uploads.delete().where(uploads.c.id == upload))
 
 
-def _reusable(
-    connection: sa.Connection, caller: Caller, organisation: str, manifest: Manifest, now: float
-) -> dict[str, str]:
-    """Path → key, of the files whose bytes are in an asset of the organisation that the caller may read."""
-    paths: dict[tuple[str, int], list[str]] = {}
-    for entry in manifest.entries:
-        paths.setdefault((str(entry.digest), entry.size), []).append(entry.path)
-    found: dict[str, str] = {}
-    for digest, size, key in _shared(connection, caller, organisation, sorted(paths), now):
-        if key is not None:
-            found |= dict.fromkeys(paths[digest, size], key)
-    return found
-
-
 def _shared(
     connection: sa.Connection, caller: Caller, organisation: str, wanted: Sequence[tuple[str, int]], now: float
 ) -> Iterable[tuple[str, int, str | None]]:
@@ -278,11 +293,11 @@ def _shared(
 
     if len(wanted) <= _FEW:
         # Mostly nobody has them, which a smaller question tells.
-        known = sa.select(files.c.key).limit(1)
+        first, last = _range(f"{organisation}/")
         return [
             (digest, size, connection.scalar(one(digest, size)))
             for digest, size in wanted
-            if connection.scalar(known.where(files.c.digest == digest, files.c.size == size, *mine)) is not None
+            if connection.scalar(_KNOWN, {"digest": digest, "size": size, "first": first, "last": last}) is not None
         ]
     columns = sa.column("digest", sa.String), sa.column("size", sa.BigInteger)
     found: list[tuple[str, int, str | None]] = []
@@ -295,7 +310,12 @@ def _shared(
 
 def _below(prefix: str) -> tuple[sa.ColumnElement[bool], ...]:
     """That a blob's key begins with a prefix which ends in a slash: a range of the index, whatever is in it."""
-    return files.c.key >= prefix, files.c.key < prefix[:-1] + "0"  # what follows "/" in ASCII
+    first, last = _range(prefix)
+    return files.c.key >= first, files.c.key < last
+
+
+def _range(prefix: str) -> tuple[str, str]:
+    return prefix, prefix[:-1] + "0"  # what follows "/" in ASCII
 
 
 def _start_multiparts(ports: Ports, upload: str, keys: set[str]) -> dict[str, str]:

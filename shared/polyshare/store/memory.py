@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl, quote, unquote, urlencode, urlsplit
 
 from polyshare.errors import Mismatch, NotFound
-from polyshare.ports import Bucket, Clock, Head, Listed, Signed, SystemClock
+from polyshare.ports import Bucket, Clock, Head, Listed, Put, Signed, SystemClock
 
 _CHECKSUM = "x-amz-checksum-sha256"
 _MOST_PARTS = 10_000
@@ -47,6 +47,10 @@ class MemoryStore:
             return False
         self._place(bucket, key, data, hashlib.md5(data, usedforsecurity=False).hexdigest(), _encoded([data]))
         return True
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        for one in puts:
+            self.put(one.bucket, one.key, one.data, if_absent=one.if_absent)
 
     def get(self, bucket: Bucket, key: str) -> bytes:
         return self._find(bucket, key).data

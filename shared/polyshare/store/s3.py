@@ -13,18 +13,20 @@ import ssl
 import threading
 from base64 import b64encode
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
 from polyshare.errors import Conflict, Misconfigured, Mismatch, NotFound, PolyshareError, Unavailable
-from polyshare.ports import Bucket, Head, Listed, Signed
+from polyshare.ports import Bucket, Head, Listed, Put, Signed
 from polyshare.store.sign import Signer
 from polyshare.wire import Connections, Reply
 
 _CHECKSUM = "x-amz-checksum-sha256"
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 5, 60, 3
 _SIGNED_SECONDS = 300  # that a request of our own may be under way
+_PUTS_AT_ONCE = 16  # besides those that their callers make themselves
 _DELETE_AT_ONCE = 1000  # S3's limit
 _MISSING = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _BAD_PARTS = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest"}
@@ -50,6 +52,7 @@ class S3Store:
         self._signer = Signer(public_endpoint or endpoint, region, access_key, secret_key)
         self._own_signer = Signer(endpoint, region, access_key, secret_key)
         self._connections = Connections(idle=_READ_SECONDS, tls=_tls)
+        self._pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="store")
         self._made: Any = None
         self._lock = threading.Lock()
 
@@ -68,6 +71,16 @@ class S3Store:
         if if_absent:
             headers["if-none-match"] = "*"
         return self._request("PUT", bucket, key, headers, data, expected=412) is not None
+
+    def put_all(self, puts: Sequence[Put]) -> None:
+        others = [self._pool.submit(self.put, p.bucket, p.key, p.data, if_absent=p.if_absent) for p in puts[1:]]
+        try:
+            for one in puts[:1]:
+                self.put(one.bucket, one.key, one.data, if_absent=one.if_absent)
+        finally:
+            wait(others)
+        for other in others:
+            other.result()
 
     def get(self, bucket: Bucket, key: str) -> bytes:
         found = self._try("get_object", {"NoSuchKey"}, Bucket=self._buckets[bucket], Key=key)
