@@ -391,7 +391,8 @@ class ContractState(Struct, kw_only=True):
 
 # --- conformance --------------------------------------------------------------------------------------------------
 
-Text = Annotated[str, Meta(max_length=300)]
+# No control characters: what one organisation records is shown on the terminals of others.
+Text = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
 Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
 Difference = Annotated[float, Meta(ge=0)]
 
@@ -431,7 +432,7 @@ class Statement(Request, kw_only=True):
     """That a translation on some hardware answered the certificate's inputs as ONNX Runtime does on the CPU, or not."""
 
     result: Literal["MATCH", "MISMATCH"]
-    reasons: Annotated[list[Annotated[str, Meta(max_length=1000)]], Meta(max_length=50)]
+    reasons: Annotated[list[Text], Meta(max_length=50)]
     hardware: Hardware
     onnx: Digest  # of the ONNX file that ran
     certificate: Digest  # of the file certificate.json

@@ -38,6 +38,13 @@ def columns() -> onnx.ModelProto:
     return _model(nodes, inputs, {"twice": (TensorProto.INT64, 1), "same": (TensorProto.STRING, 1)})
 
 
+def ringing() -> onnx.ModelProto:
+    """A name that a terminal would obey."""
+    model = dense()
+    model.graph.node[1].name = "\x1b]0;owned\x07"
+    return model
+
+
 def endless() -> onnx.ModelProto:
     """A loop of 2^62 rounds."""
     body = helper.make_graph(

@@ -145,6 +145,7 @@ def test_hostile_files_are_contained_and_told(model, tmp_path: Path) -> None:
     broken.write_bytes(os.urandom(1000))
     with pytest.raises(NotRun, match="not ONNX"):
         ran(broken, [rows(tmp_path)])
+    assert "\x1b" not in " ".join(node.name for node in ran(model("ringing"), [rows(tmp_path)]).nodes)
     with pytest.raises(NotRun, match=r"stopped \(time\)"):
         ran(model("endless"), [rows(tmp_path)], limits=Limits(wall_seconds=5))
 

@@ -104,6 +104,8 @@ def test_a_model_shows_only_the_records_of_translations_that_the_caller_may_read
         ({"result": "MISMATCH"}, "at least one reason"),
         ({"result": "PERHAPS"}, "PERHAPS"),
         ({"outputs": []}, "outputs"),
+        ({"nodes_elsewhere": ["\x1b]0;owned\x07"]}, "nodes_elsewhere"),
+        ({"nodes_elsewhere": ["line\n"]}, "nodes_elsewhere"),
     ],
 )
 def test_a_statement_that_does_not_hold_together_is_refused(world: World, changes: dict[str, Any], said: str) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from polyshare.api import Conform, ConformedInputs, ConformedOutput, Hardware
 from polyshare.errors import Invalid, Mismatch
 from polyshare.hardware.providers import Target
-from polyshare.hardware.run import LIMITS, Node, Workbench, asked
+from polyshare.hardware.run import LIMITS, Node, Told, Workbench, asked, plain
 from polyshare.hashing import hash_file
 from polyshare.jobs import environment, sandbox
 from polyshare.jobs.job import Limits
@@ -26,7 +26,7 @@ _MEASURED = ("scale", "by_origin", "cast", "has_classes")  # of an output; the r
 _FILES = ("inputs.npz", "answers.npz", "plan.json", "errors.json")
 
 
-class _Conformed(msgspec.Struct, frozen=True):
+class _Conformed(Told, frozen=True):
     runtime: str
     nodes: list[Node]
     milliseconds: dict[str, float]
@@ -89,7 +89,7 @@ def conform(
             rows={origin: one.rows for origin, one in found.measured.answered.items()},
         ),
         outputs=[_output(one) for one in found.measured.outputs],
-        nodes_elsewhere=[node.name for node in found.nodes if node.provider != target.provider.execution][:1000],
+        nodes_elsewhere=[node.name[:1000] for node in found.nodes if node.provider != target.provider.execution][:1000],
     )
 
 
@@ -127,13 +127,13 @@ def _of_two_providers(reason: str, provider: str) -> str:
         (" natively", " on the CPU"),
     ):
         reason = reason.replace(native, here)
-    return reason[:1000]
+    return plain(reason)[:1000]
 
 
 def _output(one: agreement.Output) -> ConformedOutput:
     judged = [m for origin, m in one.by_origin.items() if origin in agreement.JUDGED]
     return ConformedOutput(
-        name=one.name,
+        name=plain(one.name),
         rows=sum(m.rows for m in judged),
         rows_outside=sum(m.rows_outside for m in judged),
         labels_differ=sum(m.labels_differ for m in judged),

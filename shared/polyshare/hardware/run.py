@@ -38,13 +38,25 @@ class Given:
     path: Path
 
 
-class Node(msgspec.Struct, frozen=True):
+class Told(msgspec.Struct, frozen=True):
+    """Told by a run of a hostile model: its texts are made printable, for a terminal obeys control characters."""
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, str):
+                msgspec.structs.force_setattr(self, name, plain(value))
+            elif isinstance(value, list) and value and isinstance(value[0], str):
+                msgspec.structs.force_setattr(self, name, [plain(text) for text in value])
+
+
+class Node(Told, frozen=True):
     provider: str
     name: str
     operator: str
 
 
-class Shown(msgspec.Struct, frozen=True):
+class Shown(Told, frozen=True):
     """An output; `values` are its first, as text."""
 
     name: str
@@ -53,7 +65,7 @@ class Shown(msgspec.Struct, frozen=True):
     values: list[str]
 
 
-class Ran(msgspec.Struct, frozen=True):
+class Ran(Told, frozen=True):
     """What came of a run: which node ran on which provider, how long, and the outputs."""
 
     runtime: str
@@ -87,6 +99,11 @@ def run(
         if output is not None:
             shutil.move(bench.take(out, ["outputs.npz"]) / "outputs.npz", output)
     return ran
+
+
+def plain(text: str) -> str:
+    """Text without what is not printable."""
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 
 def asked(target: Target) -> dict[str, object]:
