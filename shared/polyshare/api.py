@@ -422,7 +422,7 @@ class ConformedOutput(Request, kw_only=True):
     name: Text
     rows: Count
     rows_outside: Count  # outside the certificate's tolerance
-    labels_differ: Count
+    labels_differ: Count  # ties apart
     max_absolute: Difference
     max_relative: Difference
     max_ulp: Count

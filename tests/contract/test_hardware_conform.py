@@ -130,6 +130,7 @@ def test_what_is_within_the_tolerance_matches_and_what_is_not_does_not(
     found = conformed(images, OPENVINO, None)
     assert (found.result, found.reasons) == ("MATCH", [])
     assert found.outputs[0].max_absolute > 0
+    assert found.outputs[0].labels_differ == 0
     exact = {
         name: msgspec.structs.replace(one, absolute=0.0, relative=0.0) for name, one in known(images).tolerances.items()
     }

@@ -131,12 +131,12 @@ def _of_two_providers(reason: str, provider: str) -> str:
 
 
 def _output(one: agreement.Output) -> ConformedOutput:
-    judged = [m for origin, m in one.by_origin.items() if origin in agreement.JUDGED]
+    judged = [m for origin, m in one.by_origin.items() if origin in one.judged]
     return ConformedOutput(
         name=plain(one.name),
         rows=sum(m.rows for m in judged),
         rows_outside=sum(m.rows_outside for m in judged),
-        labels_differ=sum(m.labels_differ for m in judged),
+        labels_differ=sum(m.labels_differ - m.labels_tied for m in judged),
         max_absolute=max((m.max_absolute for m in judged), default=0.0),
         max_relative=max((m.max_relative for m in judged), default=0.0),
         max_ulp=max((m.max_ulp for m in judged), default=0),

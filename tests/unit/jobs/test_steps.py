@@ -207,6 +207,18 @@ def test_a_trained_model_is_translated_with_its_certificate(
     assert {"skl2onnx", "onnxruntime"} <= wheels
 
 
+def test_what_is_no_model_fails_its_translation_with_the_reason(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    job = platform.add(
+        "translate", {"model": {"notes.txt": b"hello"}}, environment=environment.resolve("uv:translator-sklearn")
+    )
+    perform(job, client, place)
+    completion = platform.completions[job.id]
+    assert completion["outcome"] == "failed"
+    assert "notes.txt" in completion["reason"]
+
+
 def test_a_failed_translation_publishes_its_logs_as_its_report(
     platform: Platform, client: httpx.Client, place: Place
 ) -> None:
@@ -218,15 +230,3 @@ def test_a_failed_translation_publishes_its_logs_as_its_report(
     assert completion["outcome"] == "failed"
     assert "sklearn.nothing" in completion["reason"]
     assert "convert-1-out.log" in [item["path"] for item in completion["report"]]
-
-
-def test_what_is_no_model_fails_its_translation_with_the_reason(
-    platform: Platform, client: httpx.Client, place: Place
-) -> None:
-    job = platform.add(
-        "translate", {"model": {"notes.txt": b"hello"}}, environment=environment.resolve("uv:translator-sklearn")
-    )
-    perform(job, client, place)
-    completion = platform.completions[job.id]
-    assert completion["outcome"] == "failed"
-    assert "notes.txt" in completion["reason"]
