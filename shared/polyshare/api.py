@@ -6,7 +6,7 @@ Digests are `sha256:<hex>` or `sha256-<N>:<hex>`, other byte strings hexadecimal
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -180,6 +180,7 @@ class Status(Struct, kw_only=True):
     result_anchored: bool
     finished: bool  # nothing more will happen by itself
     reason: str | None  # why it failed
+    report: bool  # whether there are files about its job: its logs, the certificate of a translation that disagrees
     position: int | None  # in the queue, 1 = next
     attempt: int | None
     revoked: bool
@@ -386,6 +387,82 @@ class ContractState(Struct, kw_only=True):
     opset: int | None = None
     result: str | None = None
     revocation: str | None = None
+
+
+# --- conformance --------------------------------------------------------------------------------------------------
+
+# No control characters: what one organisation records is shown on the terminals of others.
+Text = Annotated[str, Meta(max_length=1000, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$(?!\n)")]
+Count = Annotated[int, Meta(ge=0, le=2**53 - 1)]
+Difference = Annotated[float, Meta(ge=0)]
+
+
+class Hardware(Request, kw_only=True):
+    """The class of environment that a model ran in."""
+
+    provider: Text  # of execution, by ONNX Runtime's name
+    options: Annotated[dict[Text, Text], Meta(max_length=50)] = {}  # of the provider
+    runtime: Text  # package and version of ONNX Runtime
+    environment: Text  # pinned: uv:<name>@sha256:…
+    device: Text
+    driver: Text  # "none" of a CPU
+    architecture: Text
+    cpu: Text  # the level of its instructions
+
+
+class ConformedInputs(Request, kw_only=True):
+    digest: Digest  # of the file with all of them
+    as_certified: bool  # whether they are those of the certificate; not where its test data can't be read
+    rows: Annotated[dict[Text, Count], Meta(max_length=20)]  # by origin
+
+
+class ConformedOutput(Request, kw_only=True):
+    """How far an output is from ONNX Runtime's on the CPU, over the rows that are judged."""
+
+    name: Text
+    rows: Count
+    rows_outside: Count  # outside the certificate's tolerance
+    labels_differ: Count  # ties apart
+    max_absolute: Difference
+    max_relative: Difference
+    max_ulp: Count
+
+
+class Statement(Request, kw_only=True):
+    """That a translation on some hardware answered the certificate's inputs as ONNX Runtime does on the CPU, or not."""
+
+    result: Literal["MATCH", "MISMATCH"]
+    reasons: Annotated[list[Text], Meta(max_length=50)]
+    hardware: Hardware
+    onnx: Digest  # of the ONNX file that ran
+    certificate: Digest  # of the file certificate.json
+    inputs: ConformedInputs
+    outputs: Annotated[list[ConformedOutput], Meta(min_length=1, max_length=256)]
+    nodes_elsewhere: Annotated[list[Text], Meta(max_length=1000)]  # that ran on the CPU, where that was allowed
+
+
+class Conform(Statement, kw_only=True):
+    """Record a statement."""
+
+    organisation: Organisation | None = None  # whose statement it is; left out by who is in one only
+
+
+class Conformance(Struct, kw_only=True):
+    """A statement that was recorded: that of its subject, for its organisation. It is their word, and no proof."""
+
+    id: str  # the same statement of the same organisation on the same translation has the same
+    translation: str
+    organisation: str
+    subject: str
+    at: float
+    statement: Statement
+
+
+class Conformances(Struct):
+    """Of a translation, or of all translations of a model, newest first."""
+
+    conformances: list[Conformance]
+    cursor: str | None
 
 
 # --- jobs ---------------------------------------------------------------------------------------------------------

@@ -49,6 +49,7 @@ class Prepared:
     job: str
     job_token: str
     dataset: str
+    translation: str
 
 
 @pytest.fixture
@@ -60,6 +61,9 @@ def prepared(tmp_path: Path) -> Prepared:
     classifier = world.model(digits.id, name="classifier", translate=False, parameters={"trees": 3})
     world.settle()
     assert http.call("query_status", "GET", f"/{classifier.id}").json["state"] == "trained"
+    converted = world.imported(metadata={"framework": "scikit-learn"})
+    world.settle()
+    translation = http.call("translate", "POST", "/", {"model": converted.id}).json["id"]
     brought = world.imported(name="brought", metadata={"framework": "scikit-learn"}, trained_on=[digits.id])
     assert brought.name == "brought"
     world.settle()
@@ -76,7 +80,7 @@ def prepared(tmp_path: Path) -> Prepared:
     (queued,) = (held for key, held in world.runner.queue.items() if key[0] == job.id)
     assert isinstance(queued.token, str)
     world.deliver()
-    return Prepared(http, upload, job.id, queued.token, digits.id)
+    return Prepared(http, upload, job.id, queued.token, digits.id, translation)
 
 
 def send(prepared: Prepared, function: str, name: str, asked: Mapping[str, Any]) -> Any:
@@ -90,6 +94,11 @@ def send(prepared: Prepared, function: str, name: str, asked: Mapping[str, Any])
         values["job"] = prepared.job
     if name == "erase":
         values, body = {"ref": prepared.dataset}, {"confirm": prepared.dataset}
+    if (function, name) == ("translate", "conform"):
+        values["ref"] = prepared.translation
+        document = http.call("fetch_asset", "GET", f"/{prepared.translation}").json
+        digests = {file["path"]: file["digest"] for file in document["result"]["content"]["files"]}
+        body = {**body, "onnx": digests["model.onnx"], "certificate": digests["certificate.json"]}
     if name == "confirm_upload":
         put_missing(prepared, function)
     operation = f"{function}.{name}"

@@ -98,6 +98,15 @@ def test_a_translation_asked_for_twice_is_one(world: World) -> None:
     assert world.post("translate", "/", {"model": model.id}, BOB).id == first.id
 
 
+def test_an_opset_that_no_converter_writes_is_refused_at_once(world: World) -> None:
+    model = world.imported(metadata={"framework": "sklearn"})
+    world.settle()
+    with pytest.raises(Invalid, match="translated to 22 at most"):
+        world.post("translate", "/", {"model": model.id, "opset": 26})
+    asked = [world.post("translate", "/", {"model": model.id, "opset": opset}).id for opset in (None, 22, 15)]
+    assert asked[0] == asked[1] != asked[2]
+
+
 # --- small files that come with the declaration -----------------------------------------------------------------------
 
 

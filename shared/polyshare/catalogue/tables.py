@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from polyshare.tracing import traceparent
 
-REVISION = "0005"  # of migrations/versions that ends in these tables
+REVISION = "0006"  # of migrations/versions that ends in these tables
 metadata = sa.MetaData()
 
 
@@ -264,6 +264,19 @@ audit = sa.Table(
     sa.Column("detail", _Json),
     sa.Index("audit_by_organisation", "organisation", "row"),
     sa.Index("audit_by_asset", "asset", "row"),
+)
+
+conformances = sa.Table(
+    "conformances",  # what was found of translations on some hardware
+    metadata,
+    sa.Column("row", Key, primary_key=True),
+    sa.Column("id", _word(64), nullable=False, unique=True),  # digest of asset, organisation and statement
+    sa.Column("asset", Id, nullable=False),
+    sa.Column("organisation", _word(64), nullable=False),
+    sa.Column("subject", _word(255), nullable=False),
+    sa.Column("at", sa.Double, nullable=False),
+    sa.Column("statement", _Json, nullable=False),
+    sa.Index("conformances_by_asset", "asset", "row"),
 )
 
 idempotency = sa.Table(

@@ -25,6 +25,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "login": ("cli_stack:login", "get a token, and pin the ledger to believe"),
         "doctor": ("cli_stack:doctor", "what is wrong with this machine or stack, and how to mend it"),
         "rebuild": ("cli_stack:rebuild", "make the database anew from store and ledger"),
+        "env": ("cli.environments:env", "the environments of jobs: which there are, and installing them"),
     },
     "Assets": {
         "dataset": ("cli.register:dataset", "register datasets"),
@@ -34,6 +35,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "fetch": ("cli.fetch:fetch", "get an asset's files, verified"),
         "translate": ("cli.follow:translate", "get a trained model as ONNX"),
         "verify": ("cli.fetch:verify", "what is this file, and is it what was registered?"),
+    },
+    "Hardware": {
+        "run": ("cli.hardware:run", "run an ONNX model, and say which node ran where"),
+        "conform": ("cli.hardware:conform", "does a translation answer on this hardware as certified?"),
     },
     "Look": {
         "list": ("cli.look:list_", "assets that you may read"),

@@ -46,7 +46,8 @@ def fetch(out: Output, ref: str, output: Path | None, part: str, force: bool) ->
         count = f"{fetched.files} file{'s' * (fetched.files != 1)}"
         click.echo(f"{click.style('fetched', fg='green', bold=True)} {count}, {fetched.bytes:,} bytes{kept}: {folder}/")
         say_document(document)
-        following(f"polyshare verify {folder}")
+        if part == "main":  # what verify knows an asset by
+            following(f"polyshare verify {folder}")
 
     out.answer(answer, say)
 

@@ -134,6 +134,8 @@ def _say_outcome(found: Status) -> None:
     )
     if not found.finished:
         following(f"polyshare status {found.id} --follow")
+    elif found.report and found.state == "failed":
+        following(f"polyshare fetch {found.id} --part report")
     elif found.state in _GOOD and not found.erased:
         following(f"polyshare fetch {label(found.organisation, found.name, found.version, found.id)}")
 

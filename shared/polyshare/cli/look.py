@@ -57,12 +57,14 @@ def list_(
 @click.argument("ref")
 @with_json
 def show(out: Output, ref: str) -> None:
-    """What an asset is, and what its contract on the ledger says now."""
+    """What an asset is, what its contract on the ledger says now, and on which hardware it was found to conform."""
     from polyshare.cli.fetch import say_document
+    from polyshare.cli.hardware import say_conformance
 
     with out.client() as client:
         document = client.document(ref)
         contract = client.contract(document.id)
+        found = client.conformance(document.id)
 
     def say() -> None:
         say_document(document)
@@ -86,10 +88,12 @@ def show(out: Output, ref: str) -> None:
             table(["SIZE", "DIGEST", "PATH"], [(f.size, f.digest[:23] + "…", f.path) for f in files[:50]])
             if len(files) > 50:
                 click.echo(f"and {len(files) - 50} more: --json lists all")
+        if found.conformances:
+            say_conformance(found)
         if document.state != "failed" and files:
             following(f"polyshare fetch {document.id}")
 
-    out.answer({"asset": document, "contract": contract}, say)
+    out.answer({"asset": document, "contract": contract, "conformance": found}, say)
 
 
 @click.command()

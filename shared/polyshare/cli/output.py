@@ -7,7 +7,8 @@ import json
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -55,6 +56,18 @@ class Output:
         """For people only."""
         if not self.as_json:
             click.echo(text)
+
+    @contextmanager
+    def steps(self) -> Iterator[Callable[[str], None]]:
+        """Says what is being done: on a terminal the newest alone, elsewhere a line each; on stderr."""
+        if self.as_json or not sys.stderr.isatty():
+            yield (lambda _: None) if self.as_json else self.progress.note
+            return
+        from rich.console import Console
+        from rich.markup import escape
+
+        with Console(stderr=True).status("") as spinner:
+            yield lambda text: spinner.update(escape(text))
 
 
 class Bars:

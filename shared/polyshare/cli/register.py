@@ -109,7 +109,7 @@ def add_model(
     follow: bool,
 ) -> int | None:
     """Register a model; its training starts by itself."""
-    seconds, most = _measure(limit, _UNITS, "--time"), _measure(memory, _SIZES, "--memory")
+    seconds, most = duration(limit), size(memory)
     given, hyper = pairs(metadata, "--meta"), pairs(parameters, "--param")
     with out.client() as client:
         registered = client.add_model(
@@ -199,6 +199,16 @@ def pairs(given: tuple[str, ...], option: str) -> dict[str, Any]:
         except ValueError:
             read[key] = text
     return read
+
+
+def duration(limit: str | None) -> int | None:
+    """What --time says, in seconds."""
+    return _measure(limit, _UNITS, "--time")
+
+
+def size(memory: str | None) -> int | None:
+    """What --memory says, in bytes."""
+    return _measure(memory, _SIZES, "--memory")
 
 
 def _measure(text: str | None, units: dict[str, int], option: str) -> int | None:

@@ -163,6 +163,12 @@ class Client:
         body = api.Translate(model=model, opset=opset, allow_revoked=allow_revoked)
         return self._endpoint.call("POST", "translate", "/", api.Registered, body, key=secrets.token_hex(16))
 
+    def conform(self, translation: str, statement: api.Conform) -> api.Conformance:
+        """Record what was found of a translation on some hardware (polyshare.hardware.conform finds it)."""
+        return self._endpoint.call(
+            "POST", "translate", f"{segment(translation)}/conformance", api.Conformance, statement
+        )
+
     def inbox_credentials(self, organisation: str | None = None) -> api.InboxCredentials:
         """An S3 key for dropping datasets in the organisation's inbox."""
         body = api.AskInboxCredentials(organisation=organisation or self.profile.organisation)
@@ -216,6 +222,11 @@ class Client:
     def lineage(self, ref: str) -> api.Lineage:
         """What an asset was made from, and what was made from it."""
         return self._endpoint.call("GET", "catalogue", segment(ref) + "/lineage", api.Lineage)
+
+    def conformance(self, ref: str, *, cursor: str | None = None) -> api.Conformances:
+        """On which hardware a translation, or the translations of a model, were found to conform, newest first."""
+        path, query = f"{segment(ref)}/conformance", {"cursor": cursor}
+        return self._endpoint.call("GET", "translate", path, api.Conformances, query=query)
 
     def by_content(self, content_root: bytes) -> api.Listing:
         """Assets that the caller may read whose files are exactly these."""

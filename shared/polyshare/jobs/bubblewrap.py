@@ -218,7 +218,10 @@ class Bubblewrap:
             elif os.path.isdir(name):
                 yield from ("--ro-bind", name, name)
         yield from ("--proc", "/proc", "--dev", "/dev", "--size", str(run.limits.memory_bytes), "--perms", "1777")
-        yield from ("--tmpfs", "/dev/shm", "--remount-ro", "/dev")  # noqa: S108
+        yield from ("--tmpfs", "/dev/shm")  # noqa: S108
+        for device in run.devices:
+            yield from ("--dev-bind", str(device), str(device))
+        yield from ("--remount-ro", "/dev")
         ordered = sorted((*run.environment.mounts, *mounts), key=lambda mount: mount.inside)
         above = {"/etc"} | {str(folder) for mount in ordered for folder in Path(mount.inside).parents}
         for folder in sorted(above - {"/", "/usr", "/proc", "/dev", "/tmp", "/dev/shm"}):  # noqa: S108

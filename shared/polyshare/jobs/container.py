@@ -114,6 +114,8 @@ class Container:
         """See sandbox.Sandbox."""
         if run.environment.image is None:
             raise Unavailable(f"{run.environment.reference} is not a container image: it runs under bubblewrap")
+        if run.devices:
+            raise Unavailable("devices are shown to uv: environments only")
         name = f"polyshare-{secrets.token_hex(8)}"
         with ExitStack() as stack:
             own = Path(tempfile.mkdtemp(prefix="scratch-", dir=run.log.parent))

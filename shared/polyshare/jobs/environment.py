@@ -12,10 +12,13 @@ import os
 import platform
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import sysconfig
 import tempfile
+import threading
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,6 +30,7 @@ from polyshare.jobs.sandbox import ENVIRONMENT, PROGRAMS, Mount, Prepared, Wheel
 
 LOCK = "requirements.txt"
 SHARED = "programs.txt"  # names folders beside this one whose programs the environment has too, one a line
+WHEELS = "wheels.json"  # put in an installed environment last
 _INSTALL_SECONDS = 1800
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _IMAGE = re.compile(  # the grammar of distribution/reference, of hosts and names in lower case
@@ -73,16 +77,22 @@ def digest_of(reference: str) -> bytes:
 
 def environment_folder(name: str) -> Path:
     """The folder of `uv:<name>`: infra/images/<name> or …/trainer-<name>. Raises NotFound naming what there is."""
-    packaged = Path(str(importlib.resources.files("polyshare"))) / "images"
-    root = packaged if packaged.is_dir() else packaged.parents[2] / "infra" / "images"
     if _NAME.fullmatch(name):
-        for folder in (root / name, root / f"trainer-{name}"):
+        for folder in (_root() / name, _root() / f"trainer-{name}"):
             if (folder / LOCK).is_file():
                 return folder
-    there = sorted(p.parent.name.removeprefix("trainer-") for p in root.glob(f"*/{LOCK}"))
-    raise NotFound(
-        f"there is no environment uv:{name[:100]}; there are {', '.join('uv:' + n for n in there) or 'none'}"
-    )
+    there = ", ".join(f"uv:{known}" for known in names())
+    raise NotFound(f"there is no environment uv:{name[:100]}; there are {there or 'none'}")
+
+
+def names() -> list[str]:
+    """Of all `uv:` environments that this installation has."""
+    return sorted(lock.parent.name.removeprefix("trainer-") for lock in _root().glob(f"*/{LOCK}"))
+
+
+def home_of(cache: Path, name: str, digest: str) -> Path:
+    """Where an environment is installed; it is there when its WHEELS is."""
+    return cache / f"{name}-{digest[:32]}-{_python_tag()}"
 
 
 def folder_digest(folder: Path) -> bytes:
@@ -107,10 +117,10 @@ def prepare(reference: str, cache: Path, progress: Callable[[str], None] = unhea
     if folder_digest(folder).hex() != digest:
         here = resolve(f"uv:{name}")
         raise Mismatch(f"{reference} is not what this installation has, {here}: install the release that has it")
-    home = cache / f"{name}-{digest[:32]}-{_python_tag()}"
-    if not (home / "wheels.json").is_file():
+    home = home_of(cache, name, digest)
+    if not (home / WHEELS).is_file():
         _install(folder, home, progress)
-    wheels = tuple(Wheel(**item) for item in json.loads((home / "wheels.json").read_bytes()))
+    wheels = tuple(Wheel(**item) for item in json.loads((home / WHEELS).read_bytes()))
     programs = home / "programs"
     mounts = (*bubblewrap.python_mounts(), Mount(home / "venv", ENVIRONMENT), Mount(programs, PROGRAMS))
     return Prepared(reference, mounts, programs=programs, wheels=wheels)
@@ -127,6 +137,11 @@ def machine_class(threads: int) -> dict[str, str]:
         "python": platform.python_version(),
         "libc": "-".join(platform.libc_ver()),
     }
+
+
+def _root() -> Path:
+    packaged = Path(str(importlib.resources.files("polyshare"))) / "images"
+    return packaged if packaged.is_dir() else packaged.parents[2] / "infra" / "images"
 
 
 def _files(folder: Path) -> list[tuple[str, bytes]]:
@@ -153,16 +168,16 @@ def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:
             (programs / name).write_bytes(data)
         base = os.path.realpath(sys.executable)
         _uv(["venv", "--quiet", "--python", base, "--no-project", str(building / "venv")])
-        sync = ["pip", "sync", "--quiet", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
+        sync = ["pip", "sync", "--require-hashes", "--only-binary", ":all:", "--link-mode", "copy"]
         python = building / "venv" / "bin" / "python"
-        _uv([*sync, "--compile-bytecode", "--python", str(python), str(programs / LOCK)])
+        _uv([*sync, "--compile-bytecode", "--python", str(python), str(programs / LOCK)], progress)
         wheels = _wheels(next((building / "venv" / "lib").glob("python*")) / "site-packages")
-        (building / "wheels.json").write_text(json.dumps(wheels))
+        (building / WHEELS).write_text(json.dumps(wheels))
         _readable(building)
         try:
             building.rename(home)
         except OSError:
-            if not (home / "wheels.json").is_file():
+            if not (home / WHEELS).is_file():
                 raise
             scratch.remove(building)  # another process was first
     except BaseException:
@@ -170,22 +185,31 @@ def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:
         raise
 
 
-def _uv(arguments: list[str]) -> str:
+def _uv(arguments: list[str], progress: Callable[[str], None] = unheard) -> None:
+    """Run uv, and tell what it prints: which larger packages are on their way and there, and how many in all."""
     uv = Path(sysconfig.get_path("scripts")) / "uv"
     found = str(uv) if uv.exists() else shutil.which("uv")
     if found is None:
         raise Unavailable("uv is not installed: install polyshare with its extra 'embedded'")
     environ = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
-    try:
-        done = subprocess.run(
-            [found, *arguments], capture_output=True, text=True, timeout=_INSTALL_SECONDS, env=environ, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise Unavailable(f"installing an environment took over {_INSTALL_SECONDS} s: is the index slow?") from error
-    if done.returncode:
-        said = " ".join(done.stderr.split())[-600:]
-        raise Unavailable(f"installing an environment failed: {said}", retry_after=15)
-    return done.stdout
+    said: deque[str] = deque(maxlen=20)
+    with subprocess.Popen(
+        [found, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environ
+    ) as process:
+        assert process.stderr is not None
+        timer = threading.Timer(_INSTALL_SECONDS, process.kill)
+        timer.start()
+        try:
+            for line in process.stderr:
+                said.append(line.strip())
+                if not said[-1].startswith("+ "):  # a line for each package
+                    progress(said[-1])
+        finally:
+            timer.cancel()
+    if process.returncode == -signal.SIGKILL:
+        raise Unavailable(f"installing an environment took over {_INSTALL_SECONDS} s: is the index slow?")
+    if process.returncode:
+        raise Unavailable(f"installing an environment failed: {' '.join(said)[-600:]}", retry_after=15)
 
 
 def _wheels(packages: Path) -> list[dict[str, str]]:

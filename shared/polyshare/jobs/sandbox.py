@@ -65,6 +65,7 @@ class Run:
     limits: Limits = field(default_factory=Limits)
     log: Path = Path("run.log")
     cores: frozenset[int] = frozenset()  # which cores it may use; empty: any
+    devices: tuple[Path, ...] = ()  # device files, and folders of them, that it may use besides /dev's harmless ones
 
 
 @dataclass(frozen=True, slots=True)

@@ -256,9 +256,11 @@ class _Attempt:
                 beside=self._place.beside,
             )
         except pipeline.TranslationFailed as error:
-            report: list[Entry] = []
-            if error.report is not None and not self._stopped():
-                report = self._publish(error.report.parent, "the report is missing")
+            folder = work / "report"
+            folder.mkdir()
+            for path in (*work.glob("*.log"), *([error.report] if error.report else [])):
+                path.rename(folder / path.name)
+            report = self._publish(folder, "there is no report") if any(folder.iterdir()) else []
             return self.failure(error.message, report)
         finally:
             self._record.wheels = tuple(wheels[name] for name in sorted(wheels))

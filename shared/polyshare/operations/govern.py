@@ -15,7 +15,7 @@ from polyshare.catalogue.locks import lock_asset
 from polyshare.catalogue.tables import assets, audit, files, grants, inbox_drops, jobs, parents, stages, writes
 from polyshare.errors import Conflict, Erased, Invalid
 from polyshare.ledger.record import revocation_digest
-from polyshare.operations import journal
+from polyshare.operations import conformance, journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, find_to_govern, note, organisation_of
 from polyshare.operations.register import drop_document
 from polyshare.operations.uploads import parts_key
@@ -130,6 +130,7 @@ def erase(ports: Ports, caller: Caller, reference: str, body: Erase) -> str:
             )
             connection.execute(jobs.update().where(jobs.c.asset == asset.id).values(log_tail=""))
             connection.execute(grants.delete().where(grants.c.asset == asset.id))
+            conformance.forget(connection, asset.id)
             connection.execute(stages.insert().values(asset=asset.id, stage="erased", at=now))
             note(connection, caller, "erase", asset, now)
             journal.append(connection, ports, asset.id, "erase", {"time": now})

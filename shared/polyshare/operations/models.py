@@ -107,7 +107,8 @@ def register_model(
 def translate(ports: Ports, caller: Caller, body: Translate) -> tuple[Registered | Uploading, bool]:
     """The translation of a model to ONNX, and whether it is new: asked twice, the same one is answered.
 
-    Raises NotFound, Conflict if the model is not trained yet, Invalid if no translator takes its framework.
+    One that failed is tried anew. Raises NotFound, Conflict if the model is not trained yet, Invalid if no translator
+    takes its framework, or writes this opset.
     """
     from polyshare.jobs.environment import resolve
     from polyshare.translation.translators import VERIFIER, named
@@ -126,6 +127,9 @@ def translate(ports: Ports, caller: Caller, body: Translate) -> tuple[Registered
             .order_by(parents.c.position)
         ).first()
     translator = named(_framework(model))
+    if body.opset is not None and body.opset > translator.opset:
+        most = f"{translator.frameworks[0]} models are translated to {translator.opset} at most"
+        raise Invalid(f"opset {body.opset} can't be asked for: {most}")
     environment, opset = resolve(translator.environment), body.opset or translator.opset
     request: dict[str, Any] = {
         "schema": "polyshare/translation/1",

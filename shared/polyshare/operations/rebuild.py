@@ -21,7 +21,7 @@ from polyshare.errors import Conflict
 from polyshare.ledger.record import COMPLETED, FAILED, result_digest
 from polyshare.manifest import commitment
 from polyshare.metadata import Metadata
-from polyshare.operations import journal
+from polyshare.operations import conformance, journal
 from polyshare.operations.govern import queue_revocation
 from polyshare.operations.models import was_translated
 from polyshare.operations.register import queue_registration
@@ -204,12 +204,15 @@ def _replay(connection: sa.Connection, asset: str, change: Mapping[str, Any]) ->
             connection.execute(grants.delete().where(key))
         case "visibility":
             connection.execute(mine.values(visibility=change["visibility"]))
+        case "conform":
+            conformance.restore(connection, asset, change)
         case "revoke":
             connection.execute(mine.values(revoked=float(change["time"]), revocation_reason=change["reason"]))
         case "erase":  # its bytes may be gone already: sweep takes it to the end
             connection.execute(
                 mine.values(erased=change["time"], metadata=None, salt=None, content_root=None, result_salt=None)
             )
+            conformance.forget(connection, asset)
             connection.execute(mine.values(result_root=None, result_metadata=None, run=None, reason=None))
             connection.execute(mine.where(assets.c.request.is_not(None)).values(request={"erased": True}))
 

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from polyshare.api import Stage, Status
 from polyshare.assets import Caller, Kind, State
 from polyshare.bootstrap import Ports
-from polyshare.catalogue.tables import assets, jobs, parents, stages, writes
+from polyshare.catalogue.tables import assets, files, jobs, parents, stages, writes
 from polyshare.errors import Unavailable
 from polyshare.operations.access import Asset, find
 
@@ -32,6 +32,9 @@ def status(ports: Ports, caller: Caller, reference: str) -> Status:
         rejected = connection.execute(
             sa.select(writes.c.row).where(writes.c.asset == asset.id, writes.c.state == "rejected")
         ).first()
+        report = connection.execute(
+            sa.select(files.c.path).where(files.c.asset == asset.id, files.c.part == "report").limit(1)
+        ).first()
     position = None
     if job is not None and job.state == "queued":
         with suppress(Unavailable):  # all else is known without the runner
@@ -50,6 +53,7 @@ def status(ports: Ports, caller: Caller, reference: str) -> Status:
         result_anchored=asset.result_anchored is not None,
         finished=rejected is not None or _is_finished(asset),
         reason=asset.reason,
+        report=report is not None,
         position=position,
         attempt=job.attempt if job is not None and job.attempt else None,
         revoked=asset.revoked is not None,

@@ -215,8 +215,8 @@ class Stack:
         )
 
     def _runner(self) -> Service:
-        cache = os.environ.get("POLYSHARE_ENVIRONMENTS") or str(self.layout.data / "environments")
-        command = [sys.executable, "-m", "polyshare.jobs.local", "--spool", str(self.layout.runner), "--cache", cache]
+        command = [sys.executable, "-m", "polyshare.jobs.local", "--spool", str(self.layout.runner)]
+        command += ["--cache", str(self.layout.environments)]
         return Service(
             "runner",
             lambda spawn: spawn(command, _environ()),

@@ -45,6 +45,11 @@ class Layout:
         return self.data / "runner"
 
     @property
+    def environments(self) -> Path:
+        """Installed environments of jobs, by name and digest; $POLYSHARE_ENVIRONMENTS is kept by several stacks."""
+        return Path(os.environ.get("POLYSHARE_ENVIRONMENTS") or self.data / "environments")
+
+    @property
     def database(self) -> Path:
         return self.data / "catalogue.sqlite"
 

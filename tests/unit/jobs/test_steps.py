@@ -217,3 +217,16 @@ def test_what_is_no_model_fails_its_translation_with_the_reason(
     completion = platform.completions[job.id]
     assert completion["outcome"] == "failed"
     assert "notes.txt" in completion["reason"]
+
+
+def test_a_failed_translation_publishes_its_logs_as_its_report(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    pins = {"environment": environment.resolve("uv:translator-sklearn"), "verifier": environment.resolve("uv:verify")}
+    model = {"model.pkl": b"\x80\x04csklearn.nothing\nEstimator\n."}
+    job = platform.add("translate", {"model": model}, translate={"opset": None}, **pins)
+    perform(job, client, place)
+    completion = platform.completions[job.id]
+    assert completion["outcome"] == "failed"
+    assert "sklearn.nothing" in completion["reason"]
+    assert "convert-1-out.log" in [item["path"] for item in completion["report"]]
