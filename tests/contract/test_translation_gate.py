@@ -16,7 +16,7 @@ from polyshare.translation import certificate
 from polyshare.translation.certificate import Certificate
 from polyshare.translation.pipeline import Options, TranslationFailed
 from polyshare.translation.translators import Native, Signature, Translator
-from tests.contract.translation_world import ROOT, Workshop, prepare
+from tests.contract.translation_world import ROOT, Workshop, prepare, run
 
 HERE = Path(__file__).parent
 SCHEMA = json.loads(Path(certificate.__file__).with_name("certificate.schema.json").read_text("utf-8"))
@@ -50,7 +50,7 @@ def translate(programs: Path, tmp_path: Path) -> Callable[..., Certificate]:
         translator = Translator("handmade", "uv:handmade", ("handmade",), lambda _path: True, "case.json", 21)
         return Native(translator, "case.json", Signature())
 
-    def run(
+    def certified(
         case: str, fault: str = "", *, options: Options | None = None, beside: bool = True, opset: int = 0
     ) -> Certificate:
         (tmp_path / "model").mkdir(exist_ok=True)
@@ -66,7 +66,11 @@ def translate(programs: Path, tmp_path: Path) -> Callable[..., Certificate]:
         jsonschema.validate(json.loads(path.read_bytes()), SCHEMA)
         return certificate.decode(path.read_bytes())
 
-    return run
+    return certified
+
+
+def test_inputs_are_made_and_differences_measured_as_stated() -> None:
+    run("uv:verify", str(HERE / "translation_measures.py"), str(prepare("uv:verify").programs))
 
 
 def test_inputs_of_many_types_and_ranks_and_several_heads_agree(translate) -> None:

@@ -46,6 +46,7 @@ class Comparison:
         self.answered: dict[str, dict[str, int]] = {}
         self.said: dict[str, list[str]] = {"native": [], "onnx": []}
         self.ratios: list[float] = []  # of each round, the largest difference of a judged row to what is allowed
+        self.settled = False  # a row of an output that does not jump is outside: there is nothing more to find
         self.worst: list[tuple[float, Columns]] = []  # rows with the largest differences, the largest first
         self._outside: tuple[list[Columns], list[Columns]] = [], []  # some rows, apart those of the edges
 
@@ -88,14 +89,16 @@ class Comparison:
         """Measure a batch, and keep its worst rows; gives its largest ratio in outputs that do not jump."""
         count = len(batch.origins)
         smooth, any_of = np.zeros(count), np.zeros(count)
+        judged = np.array([origin in ("test", "random", "edge", "searched") for origin in batch.origins], dtype=bool)
         for name, one in self.measures.items():
             scores = self.beside.get(name)
             beside = batch.native[scores] if scores is not None and batch.native is not None else None
             ratios = one.add(batch.origins, *batch.pair(name), beside)
             any_of = np.maximum(any_of, ratios)
+            jumps = one.output["jumps"] and not (scores and not self.measures[scores].output["jumps"])
+            self.settled |= bool(not jumps and ((ratios > 1) & judged).any())
             if not one.is_label and not one.output["jumps"]:
                 smooth = np.maximum(smooth, np.where(np.isfinite(ratios), ratios, 0.0))
-        judged = np.array([origin in ("test", "random", "edge", "searched") for origin in batch.origins], dtype=bool)
         if not judged.any():
             return 0.0
         for row in np.argsort(-smooth * judged, kind="stable")[:KEPT]:
@@ -163,6 +166,8 @@ class _Batch:
                 said[side].append(f"{where}: {_lasting(error)}")
 
     def _native(self, native: Any, output: str) -> np.ndarray:
+        if f"{self.name}/{output}" not in native.files:
+            raise ValueError(f"the native model gave no output {output!r}, and no reason")
         array = native[f"{self.name}/{output}"]
         if array.dtype.kind not in "fiubU":
             raise ValueError(f"the native model gave {array.dtype} for the output {output!r}")

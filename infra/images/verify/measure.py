@@ -62,7 +62,7 @@ class Output:
             a, b = native, onnx.reshape(native.shape)
             taken = origin != "nan"  # a model that answers NaN with NaN does not take missing values
             if by_row:
-                beside = scores[rows] if scores is not None else None
+                beside = scores[rows] if scores is not None and scores.shape[:1] == (count,) else None
                 ratios[rows] = self._compare(into, a[rows], b[rows], beside, taken=taken)
             else:
                 ratios[rows] = self._compare(into, a[np.newaxis], b[np.newaxis], None, each=len(rows), taken=taken)
@@ -144,7 +144,7 @@ class Output:
         """Differing labels for which the native scores themselves are tied, as far as the tolerance can tell."""
         tied = np.zeros(len(differ), dtype=bool)
         classes = self.classes or []
-        if scores is None or scores.ndim != 2 or scores.shape[1] != len(classes) or not differ.any():
+        if scores is None or scores.ndim != 2 or scores.shape[1] != len(classes) or onnx.size != len(onnx):
             return tied
         index = {label: i for i, label in enumerate(classes)}
         for row in np.flatnonzero(differ):
