@@ -46,6 +46,9 @@ def rebuild(ports: Ports) -> Rebuilt:
             raise Conflict("the catalogue is not empty: rebuild fills an empty one; move the old database away first")
     count = anchored = requeued = rerun = 0
     for registration, changes in journal.replay(ports):
+        if registration.get("erased") and changes:  # the database was lost while it was being erased
+            journal.bury(ports, registration["id"], registration)
+            changes = []
         state = ports.ledger().asset(bytes.fromhex(registration["address"][2:]))
         if not changes and not state.code and _is_half_stored(ports, registration):
             continue
