@@ -186,14 +186,23 @@ def _bus(settings: Settings) -> Bus:
 
 def _store(settings: Settings) -> Store:
     from polyshare.ports import Bucket
+    from polyshare.store.keys import SESSION_SECONDS
     from polyshare.store.s3 import S3Store
 
+    given = {}
+    if settings.s3_access_key_file or settings.s3_secret_key_file:
+        given["access_key"] = read_secret(settings.s3_access_key_file, "s3_access_key_file")
+        given["secret_key"] = read_secret(settings.s3_secret_key_file, "s3_secret_key_file")
+    elif settings.url_seconds > SESSION_SECONDS:
+        raise Misconfigured(
+            f"POLYSHARE_URL_SECONDS is {settings.url_seconds}: URLs signed by a role end with its session, so"
+            f" {SESSION_SECONDS} is the most without POLYSHARE_S3_ACCESS_KEY_FILE"
+        )
     return S3Store(
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint or None,
         region=settings.s3_region,
-        access_key=read_secret(settings.s3_access_key_file, "s3_access_key_file"),
-        secret_key=read_secret(settings.s3_secret_key_file, "s3_secret_key_file"),
+        **given,
         buckets={
             Bucket.BLOBS: settings.bucket_blobs,
             Bucket.JOURNAL: settings.bucket_journal,

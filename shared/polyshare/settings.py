@@ -21,14 +21,14 @@ class Settings:
 
     database: str  # SQLAlchemy URL: sqlite://…, or postgresql://… without its password: ?password_file= names it
     s3_endpoint: str
-    s3_access_key_file: str
-    s3_secret_key_file: str
     functions_url: str  # template with {function}, reachable by the functions themselves and by jobs
     event_token_file: str  # the shared secret with which events between functions are sent, or signed
     jwt_issuer: str
     jwks_file: str  # the issuer's public keys; "" asks the issuer's discovery document
     broker_url: str = ""  # of a Knative broker that takes the events; "" posts them straight to the functions
     database_pool: int = 4  # connections to PostgreSQL of one instance of a function
+    s3_access_key_file: str = ""  # "" for both: the role that boto3's chain of credentials finds (IRSA, for one)
+    s3_secret_key_file: str = ""
     s3_region: str = "us-east-1"
     s3_public_endpoint: str = ""  # as clients reach it, where that is another address
     bucket_blobs: str = "polyshare-blobs"

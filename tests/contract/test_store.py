@@ -334,12 +334,9 @@ def test_all_versions_are_deleted_on_seaweedfs(
 
 
 def check_versions_are_deleted(store: S3Store, folder: str) -> None:
+    key, buckets = store._own_signer._key(), {Bucket.BLOBS: "versioned"}
     versioned = S3Store(
-        endpoint=store._endpoint,
-        region="us-east-1",
-        access_key=store._key[0],
-        secret_key=store._key[1],
-        buckets={Bucket.BLOBS: "versioned"},
+        endpoint=store._endpoint, region="us-east-1", access_key=key.access, secret_key=key.secret, buckets=buckets
     )
     versioned.create_buckets()
     client = versioned._client()

@@ -30,6 +30,7 @@ from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout, read_json
 from polyshare.stack.listening import inner_ports
 from polyshare.stack.processes import Supervisor
+from polyshare.store.keys import Given
 from polyshare.store.sign import Signer
 
 INBOX, BLOBS = weed.BUCKETS["inbox"], weed.BUCKETS["blobs"]
@@ -198,7 +199,7 @@ def test_an_inbox_key_reaches_no_other_bucket_and_no_bucket_itself(mine: Any) ->
 def test_a_prefix_in_the_query_does_not_open_the_bucket_itself(server: Seaweed, mine: Any, what: str) -> None:
     """SeaweedFS takes the query's prefix for the object where a request has none."""
     keys = InboxKeys(server.layout, INBOX).issue("mine")
-    signer = Signer(weed.endpoint(server.ports), "us-east-1", *keys)
+    signer = Signer(weed.endpoint(server.ports), "us-east-1", Given(*keys))
     for method in ("GET", "PUT", "DELETE"):
         url = signer.url(method, INBOX, "", seconds=60, query={what: "", "prefix": "mine/set"})
         assert httpx.request(method, url, content=b"<x/>" if method == "PUT" else None, timeout=20).status_code == 403

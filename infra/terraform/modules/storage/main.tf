@@ -174,7 +174,10 @@ locals {
 
   port = local.is_own ? 8333 : try(var.destination.port, 443)
 
-  manifests = merge({ for key, value in local.own : key => value if local.is_own }, local.buckets)
+  manifests = merge(
+    { for key, value in local.own : key => value if local.is_own },
+    { for key, value in local.buckets : key => value if var.secrets.keys != "" },
+  )
 }
 
 resource "kubectl_manifest" "this" {
@@ -189,6 +192,10 @@ resource "kubectl_manifest" "this" {
     precondition {
       condition     = !local.is_own || var.images.server != null
       error_message = "Without an endpoint SeaweedFS runs here: name its image in images.server."
+    }
+    precondition {
+      condition     = !local.is_own || var.secrets.keys != ""
+      error_message = "SeaweedFS knows keys, no roles: name the Secret with its keys in secrets.keys."
     }
   }
 }
