@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from polyshare.auth import Authenticator
 from polyshare.errors import Misconfigured
-from polyshare.ports import Bus, Clock, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
+from polyshare.ports import Bus, Clock, Inbox, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
 from polyshare.settings import Settings, read_secret
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ class Ports:
     runner: Callable[[], Runner]
     ledger: Callable[[], Ledger]
     inbox_credentials: Callable[[str], InboxCredentials]  # of an organisation
+    inbox_elsewhere: Callable[[], Inbox] | None = None  # where the inbox is no bucket of the store
     clock: Clock = field(default_factory=SystemClock)
     random: Random = field(default_factory=SystemRandom)
     holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
@@ -46,6 +47,12 @@ class Ports:
     telemetry: Telemetry = field(default_factory=Silent)
     ending: Callable[[], bool] = lambda: False  # whether this process was told to end: begin nothing long
     close: Callable[[], None] = lambda: None  # hand on what is left, once no operation runs any more
+
+    def inbox(self) -> Inbox:
+        """Where files are dropped."""
+        from polyshare.store.inbox import StoreInbox
+
+        return StoreInbox(self.store()) if self.inbox_elsewhere is None else self.inbox_elsewhere()
 
     def new_id(self) -> str:
         """A UUID of version 7 (RFC 9562): ordered by time, so that indexes stay compact."""
@@ -98,6 +105,7 @@ def build(settings: Settings) -> Ports:
         runner=cache(lambda: _runner(settings)),
         ledger=cache(lambda: _ledger(settings)),
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
+        inbox_elsewhere=cache(lambda: _cloud_inbox(settings.inbox_url)) if settings.inbox_url else None,
         wake=relay.wake,
         gather=lambda: time.sleep(_GATHER_SECONDS),
         telemetry=telemetry,
@@ -209,6 +217,12 @@ def _store(settings: Settings) -> Store:
             Bucket.INBOX: settings.bucket_inbox,
         },
     )
+
+
+def _cloud_inbox(url: str) -> Inbox:
+    from polyshare.store.inbox import CloudInbox
+
+    return CloudInbox(url)
 
 
 def _runner(settings: Settings) -> Runner:

@@ -34,6 +34,7 @@ class Settings:
     bucket_blobs: str = "polyshare-blobs"
     bucket_journal: str = "polyshare-journal"
     bucket_inbox: str = "polyshare-inbox"
+    inbox_url: str = ""  # of an inbox in another cloud, instead of that bucket: gs://bucket or az://container
     ledger_rpc: str = ""  # the URL of a node, or of several that stand in for each other, with commas between
     ledger_key_file: str = ""  # only in anchor
     ledger_kms_key: str = ""  # or there, instead of the file: the id or ARN of a key that AWS KMS keeps

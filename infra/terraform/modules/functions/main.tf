@@ -13,19 +13,15 @@ locals {
 
   database = lookup(var.settings, "database", "")
 
-  settings = merge(
-    var.settings,
-    {
-      database         = "${local.database}${strcontains(local.database, "?") ? "&" : "?"}password_file=/secrets/database/password"
-      event_token_file = "/secrets/events/token"
-      jwks_file        = var.jwks == null ? "" : "/config/jwks.json"
-      trust_root       = jsonencode(var.trust_root)
-    },
-    var.secrets.store == "" ? {} : {
-      s3_access_key_file = "/secrets/store/access_key"
-      s3_secret_key_file = "/secrets/store/secret_key"
-    },
-  )
+  settings = merge(var.settings, {
+    database         = "${local.database}${strcontains(local.database, "?") ? "&" : "?"}password_file=/secrets/database/password"
+    event_token_file = "/secrets/events/token"
+    jwks_file        = var.jwks == null ? "" : "/config/jwks.json"
+    trust_root       = jsonencode(var.trust_root)
+    }, var.secrets.store == "" ? {} : {
+    s3_access_key_file = "/secrets/store/access_key"
+    s3_secret_key_file = "/secrets/store/secret_key"
+  })
 
   # The ledger's key is a file of anchor's, or is kept by a KMS that anchor asks to sign; the store's a file, or a role's session.
   without = concat(contains(keys(var.settings), "ledger_kms_key") ? ["ledger"] : [], var.secrets.store == "" ? ["store"] : [])
