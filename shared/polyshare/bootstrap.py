@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from polyshare.api import InboxCredentials
     from polyshare.catalogue import Catalogue
     from polyshare.jobs.job import Runner
+    from polyshare.store.keys import Given, Role
 
 
 _GATHER_SECONDS = 0.25
@@ -194,29 +195,35 @@ def _bus(settings: Settings) -> Bus:
 
 def _store(settings: Settings) -> Store:
     from polyshare.ports import Bucket
-    from polyshare.store.keys import SESSION_SECONDS
     from polyshare.store.s3 import S3Store
 
-    given = {}
-    if settings.s3_access_key_file or settings.s3_secret_key_file:
-        given["access_key"] = read_secret(settings.s3_access_key_file, "s3_access_key_file")
-        given["secret_key"] = read_secret(settings.s3_secret_key_file, "s3_secret_key_file")
-    elif settings.url_seconds > SESSION_SECONDS:
-        raise Misconfigured(
-            f"POLYSHARE_URL_SECONDS is {settings.url_seconds}: URLs signed by a role end with its session, so"
-            f" {SESSION_SECONDS} is the most without POLYSHARE_S3_ACCESS_KEY_FILE"
-        )
     return S3Store(
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint or None,
         region=settings.s3_region,
-        **given,
+        keys=_keys(settings),
         buckets={
             Bucket.BLOBS: settings.bucket_blobs,
             Bucket.JOURNAL: settings.bucket_journal,
             Bucket.INBOX: settings.bucket_inbox,
         },
     )
+
+
+def _keys(settings: Settings) -> Given | Role:
+    from polyshare.store.keys import SESSION_SECONDS, Given, Role
+
+    if settings.s3_access_key_file or settings.s3_secret_key_file:
+        return Given(
+            read_secret(settings.s3_access_key_file, "s3_access_key_file"),
+            read_secret(settings.s3_secret_key_file, "s3_secret_key_file"),
+        )
+    if settings.url_seconds > SESSION_SECONDS:
+        raise Misconfigured(
+            f"POLYSHARE_URL_SECONDS is {settings.url_seconds}: URLs signed by a role end with its session, so"
+            f" {SESSION_SECONDS} is the most without POLYSHARE_S3_ACCESS_KEY_FILE"
+        )
+    return Role(settings.s3_region)
 
 
 def _cloud_inbox(url: str) -> Inbox:
@@ -248,6 +255,19 @@ def _ledger(settings: Settings) -> Ledger:
 
 
 def _inbox_credentials(settings: Settings, organisation: str) -> InboxCredentials:
+    if settings.inbox_url:
+        raise Misconfigured(
+            f"the inbox is {settings.inbox_url}: its cloud's own access control says who may put objects below"
+            f" {organisation}/ there (docs/deploy.md)"
+        )
+    if settings.inbox_role:
+        from polyshare.store.inbox_session import inbox_session
+
+        return inbox_session(settings, _keys(settings), organisation)
+    if not settings.data:
+        raise Misconfigured(
+            "keys of the inbox are sessions of a role, and POLYSHARE_INBOX_ROLE names none: set it (docs/deploy.md)"
+        )
     from pathlib import Path
 
     from polyshare.stack.inbox_keys import inbox_credentials

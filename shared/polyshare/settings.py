@@ -34,6 +34,9 @@ class Settings:
     bucket_blobs: str = "polyshare-blobs"
     bucket_journal: str = "polyshare-journal"
     bucket_inbox: str = "polyshare-inbox"
+    inbox_role: str = ""  # ARN of the role of which organisations' keys of the inbox are sessions; embedded: unused
+    inbox_seconds: int = 3600  # that such a key is good for
+    sts_endpoint: str = ""  # who gives out such sessions; "" is AWS
     inbox_url: str = ""  # of an inbox in another cloud, instead of that bucket: gs://bucket or az://container
     ledger_rpc: str = ""  # the URL of a node, or of several that stand in for each other, with commas between
     ledger_key_file: str = ""  # only in anchor

@@ -21,6 +21,7 @@ from polyshare import bootstrap
 from polyshare.errors import Misconfigured, Unavailable
 from polyshare.ports import Bucket
 from polyshare.settings import Settings
+from polyshare.store.keys import Role
 from polyshare.store.s3 import S3Store
 
 REGION = "eu-west-1"
@@ -122,7 +123,7 @@ def aws(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Aws]:
 
 
 def store(aws: Aws) -> S3Store:
-    return S3Store(endpoint=aws.url, region=REGION, buckets={Bucket.BLOBS: "blobs"})
+    return S3Store(endpoint=aws.url, region=REGION, keys=Role(REGION), buckets={Bucket.BLOBS: "blobs"})
 
 
 def test_a_role_puts_and_gets_and_signs_for_others(aws: Aws) -> None:

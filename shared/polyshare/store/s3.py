@@ -51,15 +51,14 @@ class S3Store:
         *,
         endpoint: str,
         region: str,
-        access_key: str = "",
-        secret_key: str = "",
+        keys: Given | Role,
         buckets: Mapping[Bucket, str],
         public_endpoint: str | None = None,
     ) -> None:
         self._endpoint, self._region, self._buckets = endpoint, region, dict(buckets)
-        self._keys = Given(access_key, secret_key) if access_key else Role(region)
-        self._signer = Signer(public_endpoint or endpoint, region, self._keys)
-        self._own_signer = Signer(endpoint, region, self._keys)
+        self._keys = keys
+        self._signer = Signer(public_endpoint or endpoint, region, keys)
+        self._own_signer = Signer(endpoint, region, keys)
         self._connections = Connections(idle=_READ_SECONDS, tls=_tls)
         self._pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="store")
         self._made: Any = None

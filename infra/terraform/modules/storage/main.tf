@@ -85,6 +85,7 @@ locals {
                 "-logtostderr=true", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", "-s3.port=8333",
                 "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
                 "-s3.autoCreateBucket=false", "-s3.iam=false", "-s3.config=/etc/seaweedfs/s3.json",
+                "-s3.iam.config=/etc/seaweedfs/iam.json",
               ]
               env            = [{ name = "HOME", value = "/tmp" }, { name = "GOMEMLIMIT", value = "600MiB" }]
               ports          = [{ containerPort = 8333 }]
