@@ -50,6 +50,9 @@ test-inboxes: setup-dev .make/azurite  ## inboxes of every cloud, Azure's on Azu
 test-cluster: setup-dev  ## jobs on the cluster that KUBECONFIG names; says what is missing (tests/cluster/conftest.py)
 	$(BIN)/pytest -rs tests/cluster
 
+test-e2e: setup-dev .make/geth-quorum  ## the whole platform on the cluster that KUBECONFIG names, by Terraform; says what is missing (tests/platform/conftest.py)
+	$(BIN)/pytest -rs -s tests/platform
+
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
 
@@ -111,4 +114,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-inboxes test-cluster routes test-terraform
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-inboxes test-cluster test-e2e routes test-terraform
