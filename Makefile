@@ -44,8 +44,14 @@ test-qbft: setup-dev .make/geth-quorum  ## the ledger's tests on a QBFT network 
 	$(BIN)/python -m tests.qbft.network $(BIN)/pytest tests/contract/test_ledger*.py -k qbft
 	$(BIN)/pytest -s tests/qbft
 
+test-inboxes: setup-dev .make/azurite  ## inboxes of every cloud, Azure's on Azurite (npm)
+	$(BIN)/pytest -rs tests/contract/test_inbox.py
+
 test-cluster: setup-dev  ## jobs on the cluster that KUBECONFIG names; says what is missing (tests/cluster/conftest.py)
 	$(BIN)/pytest -rs tests/cluster
+
+test-e2e: setup-dev .make/geth-quorum  ## the whole platform on the cluster that KUBECONFIG names, by Terraform; says what is missing (tests/platform/conftest.py)
+	$(BIN)/pytest -rs -s tests/platform
 
 openapi: setup-dev  ## derive docs/openapi.json from the functions' routes
 	$(BIN)/python -m polyshare.openapi > docs/openapi.json
@@ -64,7 +70,7 @@ routes: setup-dev  ## derive the triggers of the event broker from the routing t
 
 lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	for extra in embedded dev bench; do $(LOCK) --extra $$extra -o requirements/$$extra.txt || exit 1; done
-	$(LOCK) --extra functions --extra postgres --extra telemetry -o requirements/functions.txt
+	$(LOCK) --extra functions --extra postgres --extra telemetry --extra inbox -o requirements/functions.txt
 	$(LOCK) --extra functions --extra postgres --extra telemetry --extra ledger -o requirements/ledger.txt
 
 .make/uv: requirements/uv.txt
@@ -97,6 +103,10 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@cd tests/qbft && go build -trimpath -ldflags='-s -w -checklinkname=0' -o $(CURDIR)/$@.part github.com/ethereum/go-ethereum/cmd/geth
 	@mv $@.part $@
 
+.make/azurite: .make/python
+	@echo "installing Azurite"
+	@npm install --prefix $@ --no-audit --no-fund --loglevel=error azurite@3.37.0
+
 .make/bench: .make/python requirements/bench.txt
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@$(BIN)/uv pip sync --python .venv-bench/bin/python --require-hashes requirements/bench.txt
@@ -104,4 +114,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-cluster routes test-terraform
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-inboxes test-cluster test-e2e routes test-terraform

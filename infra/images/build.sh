@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# build.sh IMAGE [NAME] — builds infra/images/IMAGE (functions or ledger), pushes it as NAME where one is given
+# build.sh IMAGE [NAME] — builds the image functions or ledger (infra/images/functions), pushes it as NAME where one is given
 # (registry/path:tag), and prints its reference by digest; without NAME, the digest alone.
 #
 # The same sources and the same BASE give the same digest. Variables:
@@ -10,7 +10,7 @@ set -euo pipefail
 image=${1:?which image: functions or ledger} name=${2:-}
 cd "$(dirname "$0")/../.."
 export SOURCE_DATE_EPOCH=0 PATH=$PWD/.venv/bin:$PATH
-[ -f "infra/images/$image/Containerfile" ] || { echo "there is no infra/images/$image/Containerfile" >&2; exit 64; }
+[ "$image" = functions ] || [ "$image" = ledger ] || { echo "the images are functions and ledger" >&2; exit 64; }
 [ -x .venv/bin/uv ] || { echo "run make setup first" >&2; exit 1; }
 engine=${ENGINE:-$(basename "$(command -v podman || command -v buildah || command -v docker)")}
 [ -n "$engine" ] || { echo "no podman, buildah or docker is on the PATH" >&2; exit 1; }
@@ -34,7 +34,7 @@ find "$context/app/botocore/data" -mindepth 1 -maxdepth 1 -type d ! -name s3 ! -
 find "$context/app" -exec chmod u=rwX,go=rX {} +
 
 tag=polyshare-$image:built
-arguments=(-f "infra/images/$image/Containerfile" ${BASE:+--build-arg "BASE=$BASE"} ${BUILD_ARGS:-})
+arguments=(-f infra/images/functions/Containerfile ${BASE:+--build-arg "BASE=$BASE"} ${BUILD_ARGS:-})
 if [[ $engine == *docker* ]]; then  # BuildKit: the image goes straight to the registry, or into an archive
   output=type=oci,dest=$context/image.tar,rewrite-timestamp=true
   [ -z "$name" ] || output=type=image,name=$name,push=true,rewrite-timestamp=true

@@ -10,6 +10,7 @@ issuer yet.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import secrets
 import subprocess
@@ -24,7 +25,7 @@ from polyshare.ledger.keys import make_key
 from polyshare.ledger.record import trust_root_document
 from polyshare.ports import TrustRoot
 from polyshare.stack.issuer import issue
-from polyshare.stack.weed import identity
+from polyshare.stack.weed import identity, roles
 
 VALIDATORS = 4
 GAS_LIMIT = 20_000_000  # a full block must be filled well inside its period, or GoQuorum proposes empty ones
@@ -41,6 +42,8 @@ def make(folder: Path, namespace: str, chain_id: int, issuer: str) -> None:
     _text(folder / "polyshare-database/password", secrets.token_hex(32))
     identities = {"identities": [identity("polyshare", access, secret, "Admin Read Write List Tagging")]}
     _text(folder / "polyshare-store-server/s3.json", json.dumps(identities))
+    signing_key = base64.b64encode(secrets.token_bytes(32)).decode()
+    _text(folder / "polyshare-store-server/iam.json", json.dumps(roles(signing_key, "polyshare-inbox")))
     _text(folder / "polyshare-store-server/notification.toml", _notification(namespace, token))
     owner = make_key(folder / "polyshare-ledger-owner/owner_key")
     writer = make_key(folder / "polyshare-ledger-writer/writer_key")

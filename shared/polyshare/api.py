@@ -150,6 +150,8 @@ class InboxCredentials(Struct):
     prefix: str
     access_key: str
     secret_key: str
+    session_token: str = ""
+    expires: float | None = None  # Unix seconds; null: it does not
 
 
 class AskInboxCredentials(Request):

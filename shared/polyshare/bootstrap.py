@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING
 
 from polyshare.auth import Authenticator
 from polyshare.errors import Misconfigured
-from polyshare.ports import Bus, Clock, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
+from polyshare.ports import Bus, Clock, Inbox, Ledger, Random, Silent, Store, SystemClock, SystemRandom, Telemetry
 from polyshare.settings import Settings, read_secret
 
 if TYPE_CHECKING:
     from polyshare.api import InboxCredentials
     from polyshare.catalogue import Catalogue
     from polyshare.jobs.job import Runner
+    from polyshare.store.keys import Given, Role
 
 
 _GATHER_SECONDS = 0.25
@@ -38,6 +39,7 @@ class Ports:
     runner: Callable[[], Runner]
     ledger: Callable[[], Ledger]
     inbox_credentials: Callable[[str], InboxCredentials]  # of an organisation
+    inbox_elsewhere: Callable[[], Inbox] | None = None  # where the inbox is no bucket of the store
     clock: Clock = field(default_factory=SystemClock)
     random: Random = field(default_factory=SystemRandom)
     holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
@@ -46,6 +48,12 @@ class Ports:
     telemetry: Telemetry = field(default_factory=Silent)
     ending: Callable[[], bool] = lambda: False  # whether this process was told to end: begin nothing long
     close: Callable[[], None] = lambda: None  # hand on what is left, once no operation runs any more
+
+    def inbox(self) -> Inbox:
+        """Where files are dropped."""
+        from polyshare.store.inbox import StoreInbox
+
+        return StoreInbox(self.store()) if self.inbox_elsewhere is None else self.inbox_elsewhere()
 
     def new_id(self) -> str:
         """A UUID of version 7 (RFC 9562): ordered by time, so that indexes stay compact."""
@@ -98,6 +106,7 @@ def build(settings: Settings) -> Ports:
         runner=cache(lambda: _runner(settings)),
         ledger=cache(lambda: _ledger(settings)),
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
+        inbox_elsewhere=cache(lambda: _cloud_inbox(settings.inbox_url)) if settings.inbox_url else None,
         wake=relay.wake,
         gather=lambda: time.sleep(_GATHER_SECONDS),
         telemetry=telemetry,
@@ -192,14 +201,35 @@ def _store(settings: Settings) -> Store:
         endpoint=settings.s3_endpoint,
         public_endpoint=settings.s3_public_endpoint or None,
         region=settings.s3_region,
-        access_key=read_secret(settings.s3_access_key_file, "s3_access_key_file"),
-        secret_key=read_secret(settings.s3_secret_key_file, "s3_secret_key_file"),
+        keys=_keys(settings),
         buckets={
             Bucket.BLOBS: settings.bucket_blobs,
             Bucket.JOURNAL: settings.bucket_journal,
             Bucket.INBOX: settings.bucket_inbox,
         },
     )
+
+
+def _keys(settings: Settings) -> Given | Role:
+    from polyshare.store.keys import SESSION_SECONDS, Given, Role
+
+    if settings.s3_access_key_file or settings.s3_secret_key_file:
+        return Given(
+            read_secret(settings.s3_access_key_file, "s3_access_key_file"),
+            read_secret(settings.s3_secret_key_file, "s3_secret_key_file"),
+        )
+    if settings.url_seconds > SESSION_SECONDS:
+        raise Misconfigured(
+            f"POLYSHARE_URL_SECONDS is {settings.url_seconds}: URLs signed by a role end with its session, so"
+            f" {SESSION_SECONDS} is the most without POLYSHARE_S3_ACCESS_KEY_FILE"
+        )
+    return Role(settings.s3_region)
+
+
+def _cloud_inbox(url: str) -> Inbox:
+    from polyshare.store.inbox import CloudInbox
+
+    return CloudInbox(url)
 
 
 def _runner(settings: Settings) -> Runner:
@@ -225,6 +255,19 @@ def _ledger(settings: Settings) -> Ledger:
 
 
 def _inbox_credentials(settings: Settings, organisation: str) -> InboxCredentials:
+    if settings.inbox_url:
+        raise Misconfigured(
+            f"the inbox is {settings.inbox_url}: its cloud's own access control says who may put objects below"
+            f" {organisation}/ there (docs/deploy.md)"
+        )
+    if settings.inbox_role:
+        from polyshare.store.inbox_session import inbox_session
+
+        return inbox_session(settings, _keys(settings), organisation)
+    if not settings.data:
+        raise Misconfigured(
+            "keys of the inbox are sessions of a role, and POLYSHARE_INBOX_ROLE names none: set it (docs/deploy.md)"
+        )
     from pathlib import Path
 
     from polyshare.stack.inbox_keys import inbox_credentials

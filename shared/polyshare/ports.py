@@ -3,6 +3,7 @@
 | port | fake | real |
 | --- | --- | --- |
 | Store | store.MemoryStore | store.S3Store |
+| Inbox | that of a MemoryStore | that of an S3Store, store.inbox.CloudInbox |
 | Ledger | ledger.fake.FakeLedger | ledger.chain.ChainLedger |
 | Runner | jobs.fake.FakeRunner | jobs.local.LocalRunner, jobs.argo.ArgoRunner |
 | Bus | events.MemoryBus | events.HttpBus, events.BrokerBus |
@@ -121,6 +122,22 @@ class Store(Protocol):
         ...
 
     def abort_multipart(self, bucket: Bucket, key: str, upload: str) -> None: ...
+
+
+class Inbox(Protocol):
+    """Where files are dropped for us. Raises errors.Unavailable when it does not answer."""
+
+    def list(self, prefix: str = "") -> Iterator[Listed]:
+        """Objects below a prefix of whole folders, those of one folder together."""
+        ...
+
+    def get(self, key: str) -> bytes:
+        """Raises NotFound."""
+        ...
+
+    def put(self, key: str, data: bytes) -> None: ...
+
+    def sign_get(self, key: str, *, seconds: int, if_match: str | None = None) -> Signed: ...
 
 
 class Clock(Protocol):

@@ -21,19 +21,23 @@ class Settings:
 
     database: str  # SQLAlchemy URL: sqlite://…, or postgresql://… without its password: ?password_file= names it
     s3_endpoint: str
-    s3_access_key_file: str
-    s3_secret_key_file: str
     functions_url: str  # template with {function}, reachable by the functions themselves and by jobs
     event_token_file: str  # the shared secret with which events between functions are sent, or signed
     jwt_issuer: str
     jwks_file: str  # the issuer's public keys; "" asks the issuer's discovery document
     broker_url: str = ""  # of a Knative broker that takes the events; "" posts them straight to the functions
     database_pool: int = 4  # connections to PostgreSQL of one instance of a function
+    s3_access_key_file: str = ""  # "" for both: the role that boto3's chain of credentials finds (IRSA, for one)
+    s3_secret_key_file: str = ""
     s3_region: str = "us-east-1"
     s3_public_endpoint: str = ""  # as clients reach it, where that is another address
     bucket_blobs: str = "polyshare-blobs"
     bucket_journal: str = "polyshare-journal"
     bucket_inbox: str = "polyshare-inbox"
+    inbox_role: str = ""  # ARN of the role of which organisations' keys of the inbox are sessions; embedded: unused
+    inbox_seconds: int = 3600  # that such a key is good for
+    sts_endpoint: str = ""  # who gives out such sessions; "" is AWS
+    inbox_url: str = ""  # of an inbox in another cloud, instead of that bucket: gs://bucket or az://container
     ledger_rpc: str = ""  # the URL of a node, or of several that stand in for each other, with commas between
     ledger_key_file: str = ""  # only in anchor
     ledger_kms_key: str = ""  # or there, instead of the file: the id or ARN of a key that AWS KMS keeps

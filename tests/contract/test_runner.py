@@ -150,6 +150,16 @@ def test_what_a_crash_left_of_a_submission_is_gone_with_the_next_attempt(kube: K
     assert [item["metadata"]["name"] for item in kube.of("secrets")] == ["a-2"]
 
 
+def test_a_secret_whose_workflow_was_made_just_before_a_crash_belongs_to_it_when_it_is_submitted_again(
+    kube: Kube, tmp_path: Path
+) -> None:
+    runner = ArgoRunner(kube.api(tmp_path))
+    runner.submit(job("a"))
+    owners = kube.objects["secrets", "a-1"]["metadata"].pop("ownerReferences")
+    runner.submit(job("a"))
+    assert kube.objects["secrets", "a-1"]["metadata"]["ownerReferences"] == owners
+
+
 @pytest.mark.parametrize("name", ["../x", "", "a/b", "a.1"])
 def test_an_id_that_is_no_files_name_is_refused(kube: Kube, tmp_path: Path, name: str) -> None:
     actions: list[Callable[[], object]] = [

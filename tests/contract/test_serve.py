@@ -35,6 +35,7 @@ from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout
 from polyshare.stack.listening import inner_ports
 from polyshare.stack.processes import Supervisor
+from polyshare.store.keys import Given
 from polyshare.store.s3 import S3Store
 from tests.contract.conftest import MakeDatabase
 from tests.contract.ledger_world import Assets, chain, free_port, states
@@ -132,10 +133,8 @@ def seaweed(folder: Path) -> Iterator[tuple[int, Keyring]]:
     try:
         supervisor.start(weed.service(layout, keyring, ports, "http://127.0.0.1:1/{function}"))
         buckets = {Bucket(name): bucket for name, bucket in weed.BUCKETS.items()}
-        access, secret = keyring.read("s3_access_key"), keyring.read("s3_secret_key")
-        store = S3Store(
-            endpoint=weed.endpoint(ports), region=weed.REGION, access_key=access, secret_key=secret, buckets=buckets
-        )
+        keys = Given(keyring.read("s3_access_key"), keyring.read("s3_secret_key"))
+        store = S3Store(endpoint=weed.endpoint(ports), region=weed.REGION, keys=keys, buckets=buckets)
         store.create_buckets()
         yield int(weed.endpoint(ports).rpartition(":")[2]), keyring
     finally:

@@ -20,6 +20,7 @@ from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout
 from polyshare.stack.listening import inner_ports
 from polyshare.stack.processes import Supervisor
+from polyshare.store.keys import Given
 from polyshare.store.memory import MemoryStore
 from polyshare.store.s3 import S3Store
 
@@ -95,7 +96,7 @@ def server(request: pytest.FixtureRequest) -> Server:
 
 def s3_store(endpoint: str, access_key: str, secret_key: str) -> S3Store:
     buckets = {Bucket(name): bucket for name, bucket in weed.BUCKETS.items()}
-    return S3Store(endpoint=endpoint, region="us-east-1", access_key=access_key, secret_key=secret_key, buckets=buckets)
+    return S3Store(endpoint=endpoint, region="us-east-1", keys=Given(access_key, secret_key), buckets=buckets)
 
 
 def seaweedfs_store(layout: Layout, ports: dict[str, int]) -> S3Store:
@@ -334,13 +335,8 @@ def test_all_versions_are_deleted_on_seaweedfs(
 
 
 def check_versions_are_deleted(store: S3Store, folder: str) -> None:
-    versioned = S3Store(
-        endpoint=store._endpoint,
-        region="us-east-1",
-        access_key=store._key[0],
-        secret_key=store._key[1],
-        buckets={Bucket.BLOBS: "versioned"},
-    )
+    buckets = {Bucket.BLOBS: "versioned"}
+    versioned = S3Store(endpoint=store._endpoint, region="us-east-1", keys=store._keys, buckets=buckets)
     versioned.create_buckets()
     client = versioned._client()
     client.put_bucket_versioning(Bucket="versioned", VersioningConfiguration={"Status": "Enabled"})

@@ -30,7 +30,6 @@ from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout, read_json
 from polyshare.stack.listening import inner_ports
 from polyshare.stack.processes import Supervisor
-from polyshare.store.sign import Signer
 
 INBOX, BLOBS = weed.BUCKETS["inbox"], weed.BUCKETS["blobs"]
 
@@ -119,89 +118,6 @@ def wait_until(true: Callable[[], bool], seconds: float = 15.0) -> None:
     while not true():
         assert time.monotonic() < deadline, "it did not come true"
         time.sleep(0.05)
-
-
-def refused(act: Callable[[], Any]) -> bool:
-    try:
-        answer = act()
-    except ClientError as error:
-        return error.response["ResponseMetadata"]["HTTPStatusCode"] in (400, 403)
-    return {error["Code"] for error in answer.get("Errors", ())} in ({"AccessDenied"}, {"InvalidRequest"})
-
-
-def test_an_inbox_key_works_below_its_prefix(mine: Any) -> None:
-    mine.put_object(Bucket=INBOX, Key="mine/a/b", Body=b"x")
-    assert mine.get_object(Bucket=INBOX, Key="mine/a/b")["Body"].read() == b"x"
-    assert [found["Key"] for found in mine.list_objects_v2(Bucket=INBOX, Prefix="mine/a/")["Contents"]] == ["mine/a/b"]
-    upload = mine.create_multipart_upload(Bucket=INBOX, Key="mine/a/c")["UploadId"]
-    part = mine.upload_part(Bucket=INBOX, Key="mine/a/c", UploadId=upload, PartNumber=1, Body=b"y")
-    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
-    mine.complete_multipart_upload(Bucket=INBOX, Key="mine/a/c", UploadId=upload, MultipartUpload=parts)
-    mine.delete_object(Bucket=INBOX, Key="mine/a/b")
-
-
-@pytest.mark.parametrize("key", ["yours/set/file", "mine2/set/file", "mine", "file", "mine/../yours/set/file"])
-def test_an_inbox_key_reaches_no_other_prefix(server: Seaweed, mine: Any, key: str) -> None:
-    assert refused(lambda: mine.get_object(Bucket=INBOX, Key=key))
-    assert refused(lambda: mine.head_object(Bucket=INBOX, Key=key))
-    assert refused(lambda: mine.put_object(Bucket=INBOX, Key=key, Body=b"evil"))
-    assert refused(lambda: mine.delete_object(Bucket=INBOX, Key=key))
-    assert refused(lambda: mine.delete_objects(Bucket=INBOX, Delete={"Objects": [{"Key": key}]}))
-    assert refused(lambda: mine.create_multipart_upload(Bucket=INBOX, Key=key))
-    assert refused(lambda: mine.get_object_tagging(Bucket=INBOX, Key=key))
-    assert refused(lambda: mine.copy_object(Bucket=INBOX, Key="mine/stolen", CopySource=f"{INBOX}/{key}"))
-    for organisation in ("yours", "mine2"):
-        found = server.root.get_object(Bucket=INBOX, Key=f"{organisation}/set/file")
-        assert found["Body"].read() == b"first"
-
-
-@pytest.mark.parametrize("prefix", ["", "m", "mine", "yours/", "mine2/", "/"])
-def test_an_inbox_key_lists_no_other_prefix(mine: Any, prefix: str) -> None:
-    assert refused(lambda: mine.list_objects_v2(Bucket=INBOX, Prefix=prefix))
-    assert refused(lambda: mine.list_objects(Bucket=INBOX, Prefix=prefix))
-    assert refused(lambda: mine.list_object_versions(Bucket=INBOX, Prefix=prefix))
-    assert refused(lambda: mine.list_multipart_uploads(Bucket=INBOX, Prefix=prefix))
-
-
-def test_an_inbox_key_lists_nothing_by_a_crooked_prefix(mine: Any) -> None:
-    for prefix in ("mine/../yours/", "mine//../yours/", "mine/../"):
-        assert not mine.list_objects_v2(Bucket=INBOX, Prefix=prefix).get("Contents")
-        assert not mine.list_object_versions(Bucket=INBOX, Prefix=prefix).get("Versions")
-
-
-def test_an_inbox_key_posts_no_form_elsewhere(server: Seaweed, mine: Any) -> None:
-    for key, name in (("mine/../yours/f", "f"), ("mine/${filename}", "../yours/f"), ("yours/f", "f")):
-        form = mine.generate_presigned_post(INBOX, key)
-        answer = httpx.post(form["url"], data=form["fields"], files={"file": (name, b"evil")}, timeout=20)
-        assert answer.status_code in (400, 403), key
-    assert [o["Key"] for o in server.root.list_objects_v2(Bucket=INBOX, Prefix="yours/")["Contents"]] == [
-        "yours/set/file"
-    ]
-
-
-def test_an_inbox_key_reaches_no_other_bucket_and_no_bucket_itself(mine: Any) -> None:
-    assert refused(lambda: mine.get_object(Bucket=BLOBS, Key="mine/set/file"))
-    assert refused(lambda: mine.put_object(Bucket=BLOBS, Key="mine/set/file", Body=b"evil"))
-    assert refused(lambda: mine.list_objects_v2(Bucket=BLOBS, Prefix="mine/"))
-    assert refused(lambda: mine.copy_object(Bucket=INBOX, Key="mine/x", CopySource=f"{BLOBS}/mine/set/file"))
-    assert refused(lambda: mine.create_bucket(Bucket="evil"))
-    assert refused(lambda: mine.delete_bucket(Bucket=INBOX))
-    assert refused(lambda: mine.put_bucket_versioning(Bucket=INBOX, VersioningConfiguration={"Status": "Enabled"}))
-    open_to_all = {"Effect": "Allow", "Principal": "*", "Action": "s3:*", "Resource": f"arn:aws:s3:::{INBOX}/*"}
-    policy = json.dumps({"Version": "2012-10-17", "Statement": [open_to_all]})
-    assert refused(lambda: mine.put_bucket_policy(Bucket=INBOX, Policy=policy))
-    assert refused(lambda: mine.put_bucket_acl(Bucket=INBOX, ACL="public-read-write"))
-    assert mine.list_buckets()["Buckets"] == []
-
-
-@pytest.mark.parametrize("what", ["policy", "lifecycle", "cors", "tagging", "versioning", "acl", "object-lock"])
-def test_a_prefix_in_the_query_does_not_open_the_bucket_itself(server: Seaweed, mine: Any, what: str) -> None:
-    """SeaweedFS takes the query's prefix for the object where a request has none."""
-    keys = InboxKeys(server.layout, INBOX).issue("mine")
-    signer = Signer(weed.endpoint(server.ports), "us-east-1", *keys)
-    for method in ("GET", "PUT", "DELETE"):
-        url = signer.url(method, INBOX, "", seconds=60, query={what: "", "prefix": "mine/set"})
-        assert httpx.request(method, url, content=b"<x/>" if method == "PUT" else None, timeout=20).status_code == 403
 
 
 def test_a_key_makes_no_more_keys(server: Seaweed, mine: Any) -> None:

@@ -14,23 +14,35 @@ from botocore.credentials import Credentials
 from hypothesis import given
 from hypothesis import strategies as st
 
+from polyshare.store.keys import Key
 from polyshare.store.sign import Signer
 
-ACCESS, SECRET = "AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY"
+KEY = Key("AKIDEXAMPLE", "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY")
+SESSION = Key(KEY.access, KEY.secret, "IQoJb3JpZ2luX2VjE/+aBc==")
 KEYS = st.text(st.characters(exclude_categories=("Cs", "Cc")), min_size=1, max_size=40).filter(
     lambda key: not key.startswith("/") and "//" not in key and not {".", ".."} & set(key.split("/"))
 )
 
 
-@given(KEYS, st.integers(1, 604_800), st.sampled_from(["GET", "PUT"]), st.booleans(), st.booleans())
-def test_urls_are_those_of_botocore(key: str, seconds: int, method: str, checksum: bool, part: bool) -> None:
+@given(
+    KEYS,
+    st.integers(1, 604_800),
+    st.sampled_from(["GET", "PUT"]),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([KEY, SESSION]),
+)
+def test_urls_are_those_of_botocore(
+    key: str, seconds: int, method: str, checksum: bool, part: bool, signed_by: Key
+) -> None:
     headers = {"x-amz-checksum-sha256": "qSXCLq8V1g==", "if-match": '"abc"'} if checksum else {}
     query = {"partNumber": "7", "uploadId": "a/b+c="} if part else {}
     request = AWSRequest(method, f"http://127.0.0.1:8333/bucket-1/{quote(key, safe='/-._~')}", headers, params=query)
-    S3SigV4QueryAuth(Credentials(ACCESS, SECRET), "s3", "eu-west-1", expires=seconds).add_auth(request)
+    credentials = Credentials(signed_by.access, signed_by.secret, signed_by.token or None)
+    S3SigV4QueryAuth(credentials, "s3", "eu-west-1", expires=seconds).add_auth(request)
     theirs = request.prepare().url
     signed_at = timegm(time.strptime(parse_qs(urlsplit(theirs).query)["X-Amz-Date"][0], "%Y%m%dT%H%M%SZ"))
-    ours = Signer("http://127.0.0.1:8333/", "eu-west-1", ACCESS, SECRET).url(
+    ours = Signer("http://127.0.0.1:8333/", "eu-west-1", lambda: signed_by).url(
         method, "bucket-1", key, seconds=seconds, headers=headers, query=query, now=signed_at
     )
     assert ours.partition("X-Amz-Signature=")[2] == theirs.partition("X-Amz-Signature=")[2]
@@ -45,7 +57,7 @@ def test_signing_imports_no_aws_library() -> None:
 
 
 def test_signing_takes_a_fraction_of_a_millisecond() -> None:
-    signer = Signer("http://127.0.0.1:8333", "us-east-1", ACCESS, SECRET)
+    signer = Signer("http://127.0.0.1:8333", "us-east-1", lambda: KEY)
     started = time.process_time()
     for number in range(1000):
         signer.url("PUT", "bucket", f"key/{number}", seconds=60, headers={"x-amz-checksum-sha256": "x"})

@@ -41,7 +41,7 @@ def test_every_setting_that_is_given_is_known() -> None:
     given = functions.partition("settings = merge(var.settings, {")[2].partition("\n  })")[0]
     whole = (TERRAFORM / "modules/polyshare/main.tf").read_text()
     given += whole.partition("settings = merge(\n")[2].partition("\n  )")[0]
-    given += (TERRAFORM / "modules/storage/outputs.tf").read_text().partition("value = {")[2].partition("}")[0]
+    given += (TERRAFORM / "modules/storage/outputs.tf").read_text().partition("value = ")[2].partition("\noutput")[0]
     names = set(re.findall(r"^\s+([a-z0-9_]+)\s+= ", given, re.MULTILINE)) - {"for"}
     assert {"database", "s3_endpoint", "broker_url", "jwks_file", "trust_root"} <= names
     assert names <= known, names - known

@@ -199,6 +199,7 @@ def s3(key: Any) -> S3Client:
         region_name=key.region,
         aws_access_key_id=key.access_key,
         aws_secret_access_key=key.secret_key,
+        aws_session_token=key.session_token or None,
         config=Config(retries={"total_max_attempts": 2}, connect_timeout=5, read_timeout=30, proxies={}),
     )
 

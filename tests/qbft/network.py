@@ -145,10 +145,21 @@ class Network:
             time.sleep(0.1)
 
     def start_all(self) -> None:
+        """Until each has proposed a block: one that was just started counts for no quorum before it found the others
+        and the chain's end, and a test that then stops another would stop the chain."""
         for validator in self.validators:
             if validator.process is None:
                 validator.start()
         self.wait_for_blocks()
+        with Rpc(self.validators[0].url) as rpc:
+            missing = set(rpc.call("istanbul_getValidators"))
+            height, end = rpc.height(), time.monotonic() + _PATIENCE
+            while missing:
+                for number in range(height + 1, (height := max(height, rpc.height())) + 1):
+                    missing.discard(rpc.call("eth_getBlockByNumber", hex(number), False)["miner"])
+                if time.monotonic() > end:
+                    raise RuntimeError(f"no block by {', '.join(sorted(missing))} in {_PATIENCE:.0f} s")
+                time.sleep(0.2)
 
     def another(self) -> Validator:
         """A fifth node that the others let in as a peer; not a validator yet."""

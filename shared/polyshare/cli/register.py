@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import click
 
 from polyshare.api import InboxCredentials, Registered
 from polyshare.assets import Visibility
-from polyshare.cli.output import Output, fields, following, label, with_json
+from polyshare.cli.output import Output, fields, following, label, when, with_json
 
 _UNITS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _SIZES = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
@@ -177,12 +178,18 @@ def inbox() -> None:
 
 @inbox.command("credentials")
 @_ORGANISATION
+@click.option(
+    "--process", is_flag=True, help="As AWS's tools take it from a `credential_process` of their configuration."
+)
 @with_json
-def credentials(out: Output, organisation: str | None) -> None:
+def credentials(out: Output, organisation: str | None, process: bool) -> None:
     """An S3 key that may put and read below the organisation's prefix of the inbox, and nothing else."""
     with out.client() as client:
         found = client.inbox_credentials(organisation)
-    out.answer(found, lambda: _say_credentials(found))
+    if process:
+        click.echo(json.dumps(_for_aws(found)))
+    else:
+        out.answer(found, lambda: _say_credentials(found))
 
 
 def pairs(given: tuple[str, ...], option: str) -> dict[str, Any]:
@@ -243,10 +250,21 @@ def _say_credentials(found: InboxCredentials) -> None:
             ("prefix", found.prefix),
             ("access key", found.access_key),
             ("secret key", found.secret_key),
+            *([("session token", found.session_token), ("ends", when(found.expires))] if found.expires else []),
         ]
     )
+    token = "AWS_SESSION_TOKEN=… " if found.session_token else ""
     click.echo(
         f"\nPut files under {found.prefix}NAME/ and, last, a dataset.json there (it may be just {{}}):\n"
-        f"  AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… aws --endpoint-url {found.endpoint} "
+        f"  AWS_ACCESS_KEY_ID=… AWS_SECRET_ACCESS_KEY=… {token}aws --endpoint-url {found.endpoint} "
         f"s3 cp --recursive DIR s3://{found.bucket}/{found.prefix}NAME/"
     )
+
+
+def _for_aws(found: InboxCredentials) -> dict[str, Any]:
+    """https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html"""
+    answer: dict[str, Any] = {"Version": 1, "AccessKeyId": found.access_key, "SecretAccessKey": found.secret_key}
+    if found.expires is not None:
+        ends = datetime.fromtimestamp(found.expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        answer |= {"SessionToken": found.session_token, "Expiration": ends}
+    return answer

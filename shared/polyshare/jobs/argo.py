@@ -37,10 +37,13 @@ class ArgoRunner:
         labels = {_JOB: job.id, _ATTEMPT: str(int(job.attempt))}
         document = json.dumps({**asdict(job), "requires": dict(job.requires)})
         secret = {"metadata": {"name": name, "labels": labels}, "stringData": {"job": document}}
-        with suppress(Conflict):  # submitted before, or died between the two
+        with suppress(Conflict):  # submitted before, or died between one step and the next
             self._api.create(SECRETS, secret)
-        with suppress(Conflict):
+        try:
             made = self._api.create(WORKFLOWS, _workflow(name, labels, job))
+        except Conflict:
+            made = self._api.get(WORKFLOWS, name) or {}
+        if made:
             owner = {key: made[key] for key in ("apiVersion", "kind")} | {
                 key: made["metadata"][key] for key in ("name", "uid")
             }

@@ -29,7 +29,7 @@ from polyshare.manifest import MOST_FILES, check_path, check_together
 from polyshare.notifications import folder_of
 from polyshare.operations.register import check_metadata
 from polyshare.operations.reserve import asked_of, fail, looks_like_an_id, reserved_dataset, take
-from polyshare.ports import Bucket, Listed
+from polyshare.ports import Listed
 
 MARKER = "dataset.json"
 STATUS = "polyshare.status.json"
@@ -168,7 +168,7 @@ def _tell_to_wait(ports: Ports, folder: str) -> None:
     """The next version is being put, its marker comes last. Who put the marker first learns it here."""
     status = {"state": "waiting", "reason": f"files were put after {MARKER}: put it again when all are there"}
     try:
-        if ports.store().get(Bucket.INBOX, folder + STATUS) == msgspec.json.encode(status):
+        if ports.inbox().get(folder + STATUS) == msgspec.json.encode(status):
             return
     except NotFound:
         pass
@@ -178,7 +178,7 @@ def _tell_to_wait(ports: Ports, folder: str) -> None:
 def _read(ports: Ports, marker: Listed) -> Drop:
     if marker.size > _LARGEST_MARKER:
         raise Invalid(f"{marker.key} is over {_LARGEST_MARKER} bytes")
-    body = ports.store().get(Bucket.INBOX, marker.key)
+    body = ports.inbox().get(marker.key)
     try:
         drop: Drop = decode(body or b"{}", Drop)
         check_metadata(drop.metadata)
@@ -192,7 +192,7 @@ def _read(ports: Ports, marker: Listed) -> Drop:
 def _folders(ports: Ports, prefix: str) -> Iterator[tuple[str, Listed | None, list[Listed]]]:
     """Each `<org>/<name>/`, its marker if it has one, and its other objects."""
     folder, marker, objects = "", None, list[Listed]()
-    for item in ports.store().list(Bucket.INBOX, prefix):
+    for item in ports.inbox().list(prefix):
         parts = item.key.split("/")
         if len(parts) < 3:
             continue
@@ -241,4 +241,4 @@ def _checked(asked: dict[str, Any]) -> dict[str, str]:
 
 
 def _write_status(ports: Ports, folder: str, status: dict[str, Any]) -> None:
-    ports.store().put(Bucket.INBOX, folder + STATUS, msgspec.json.encode(status))
+    ports.inbox().put(folder + STATUS, msgspec.json.encode(status))

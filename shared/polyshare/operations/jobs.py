@@ -66,10 +66,11 @@ def sign_inputs(ports: Ports, job: str, token: str, body: AskInputUrls) -> list[
         item = known.get((wanted.channel, wanted.path))
         if item is None:
             raise Invalid(f"{wanted.path[:200]!r} is not an input of this job in channel {wanted.channel[:50]!r}")
-        bucket = Bucket.INBOX if row.action == "ingest" else Bucket.BLOBS
-        request = ports.store().sign_get(
-            bucket, item["key"], seconds=ports.settings.url_seconds, if_match=item.get("etag")
-        )
+        seconds = ports.settings.url_seconds
+        if row.action == "ingest":
+            request = ports.inbox().sign_get(item["key"], seconds=seconds, if_match=item["etag"])
+        else:
+            request = ports.store().sign_get(Bucket.BLOBS, item["key"], seconds=seconds)
         signed.append(SignedUrl(request.url, dict(request.headers)))
     return signed
 

@@ -60,14 +60,19 @@ def buckets(seen: Seen) -> Iterator[Finding]:
     from botocore.exceptions import BotoCoreError, ClientError
 
     settings = _settings(seen)
+    # Where the functions have a role, whoever asks has credentials of his own.
+    access_key, secret_key = (
+        _secret(seen, file).strip() if file else None
+        for file in (settings.s3_access_key_file, settings.s3_secret_key_file)
+    )
     with seen.cluster.reach(settings.s3_endpoint) as (host, port):
         inside = host == "127.0.0.1"
         client = boto3.client(
             "s3",
             endpoint_url=f"{urlsplit(settings.s3_endpoint).scheme}://{host}:{port}" if inside else settings.s3_endpoint,
             region_name=settings.s3_region,
-            aws_access_key_id=_secret(seen, settings.s3_access_key_file).strip(),
-            aws_secret_access_key=_secret(seen, settings.s3_secret_key_file).strip(),
+            aws_access_key_id=access_key,
+            aws_secret_access_key=secret_key,
             verify=not inside,
             config=Config(
                 s3={"addressing_style": "path"}, connect_timeout=5, read_timeout=10, retries={"max_attempts": 1}

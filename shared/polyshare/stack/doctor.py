@@ -138,14 +138,14 @@ def _functions(layout: Layout) -> Iterator[Finding]:
 
 def _store(layout: Layout) -> Iterator[Finding]:
     from polyshare.ports import Bucket
+    from polyshare.store.keys import Given
     from polyshare.store.s3 import S3Store
 
     keyring, settings = Keyring(layout), read_json(layout.settings) or {}
     store = S3Store(
         endpoint=settings["s3_endpoint"],
         region=settings["s3_region"],
-        access_key=keyring.read("s3_access_key"),
-        secret_key=keyring.read("s3_secret_key"),
+        keys=Given(keyring.read("s3_access_key"), keyring.read("s3_secret_key")),
         buckets={Bucket(name): bucket for name, bucket in weed.BUCKETS.items()},
     )
     mend = f"free disk space; then see {layout.log / 'store.log'}"

@@ -27,6 +27,7 @@ from polyshare.stack.keyring import Keyring
 from polyshare.stack.layout import Layout, read_json, write_json
 from polyshare.stack.processes import Service, Spawn, Supervisor
 from polyshare.stack.timer import Timer, post_sweep
+from polyshare.store.keys import Given
 from polyshare.store.s3 import S3Store
 
 _LEAST_SPACE = 256 * 1024 * 1024  # bytes free, below which nothing is started
@@ -130,8 +131,7 @@ class Stack:
         S3Store(
             endpoint=weed.endpoint(self.ports),
             region=weed.REGION,
-            access_key=self.keyring.read("s3_access_key"),
-            secret_key=self.keyring.read("s3_secret_key"),
+            keys=Given(self.keyring.read("s3_access_key"), self.keyring.read("s3_secret_key")),
             buckets={Bucket(name): bucket for name, bucket in weed.BUCKETS.items()},
         ).create_buckets()
 

@@ -82,9 +82,10 @@ def _wait_until_known(settings: Settings, organisation: str, access_key: str, se
     """A signed HEAD of an object that is not there: 404 from a store that knows the key, 403 from one that does not."""
     import httpx
 
+    from polyshare.store.keys import Given
     from polyshare.store.sign import Signer
 
-    signer = Signer(settings.s3_endpoint, settings.s3_region, access_key, secret_key)
+    signer = Signer(settings.s3_endpoint, settings.s3_region, Given(access_key, secret_key))
     deadline = time.monotonic() + _PATIENCE
     with httpx.Client(timeout=5, trust_env=False) as client:
         while True:

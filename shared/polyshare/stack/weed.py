@@ -29,6 +29,7 @@ from polyshare.stack.processes import Service, Spawn
 
 REGION = "us-east-1"
 BUCKETS = {"blobs": "polyshare-blobs", "journal": "polyshare-journal", "inbox": "polyshare-inbox"}
+INBOX_ROLE = "arn:aws:iam::000000000000:role/inbox"
 _PARTS = ("master", "volume", "filer", "s3", "admin")
 PORTS = tuple(name for part in _PARTS for name in (f"weed_{part}", f"weed_{part}_grpc"))
 _MEMORY = "400MiB"  # what Go's collector aims at
@@ -125,6 +126,29 @@ def identity(name: str, access_key: str, secret_key: str, actions: str) -> dict[
     """An S3 key and what it may do, as SeaweedFS writes it: `Read:bucket/prefix/*`."""
     credentials = [{"accessKey": access_key, "secretKey": secret_key}]
     return {"name": name, "credentials": credentials, "actions": actions.split()}
+
+
+def roles(signing_key: str, bucket: str) -> dict[str, Any]:
+    """STS, as `-s3.iam.config` takes it: the key `polyshare` may give out sessions of INBOX_ROLE, for the inbox only.
+
+    `signing_key` is base64 of 32 bytes: whoever has it makes sessions at will.
+    """
+    may = [{"Effect": "Allow", "Action": ["s3:*"], "Resource": [f"arn:aws:s3:::{bucket}", f"arn:aws:s3:::{bucket}/*"]}]
+    polyshare = {"AWS": INBOX_ROLE.replace("role/inbox", "user/polyshare")}
+    trust = [{"Effect": "Allow", "Principal": polyshare, "Action": ["sts:AssumeRole"]}]
+    return {
+        "sts": {"issuer": "polyshare", "signingKey": signing_key, "tokenDuration": "1h", "maxSessionLength": "12h"},
+        "policy": {"defaultEffect": "Deny", "storeType": "memory"},
+        "policies": [{"name": "inbox", "document": {"Version": "2012-10-17", "Statement": may}}],
+        "roles": [
+            {
+                "roleName": "inbox",
+                "roleArn": INBOX_ROLE,
+                "trustPolicy": {"Version": "2012-10-17", "Statement": trust},
+                "attachedPolicies": ["inbox"],
+            }
+        ],
+    }
 
 
 def remove_sockets(ports: Mapping[str, int]) -> None:

@@ -23,14 +23,17 @@ def main(arguments: list[str]) -> int:
     except SystemExit as ending:
         return 64 if ending.code else 0
     from polyshare.ports import Bucket
+    from polyshare.store.keys import Given
     from polyshare.store.s3 import S3Store
 
     try:
         S3Store(
             endpoint=given.endpoint,
             region=given.region,
-            access_key=read_secret(given.access_key_file, "s3_access_key_file"),
-            secret_key=read_secret(given.secret_key_file, "s3_secret_key_file"),
+            keys=Given(
+                read_secret(given.access_key_file, "s3_access_key_file"),
+                read_secret(given.secret_key_file, "s3_secret_key_file"),
+            ),
             buckets=dict(zip((Bucket.BLOBS, Bucket.JOURNAL, Bucket.INBOX), given.names, strict=True)),
         ).create_buckets()
     except PolyshareError as error:

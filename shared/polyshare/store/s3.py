@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 
 from polyshare.errors import Conflict, Misconfigured, Mismatch, NotFound, PolyshareError, Unavailable
 from polyshare.ports import Bucket, Head, Listed, Put, Signed
+from polyshare.store.keys import Given, Role
 from polyshare.store.sign import Signer
 from polyshare.wire import Connections, Reply
 
@@ -30,27 +31,34 @@ _PUTS_AT_ONCE = 16  # besides those that their callers make themselves
 _DELETE_AT_ONCE = 1000  # S3's limit
 _MISSING = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _BAD_PARTS = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest"}
-_REFUSED = {"AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "403", "Forbidden"}
+_REFUSED = {
+    "AccessDenied",
+    "InvalidAccessKeyId",
+    "SignatureDoesNotMatch",
+    "ExpiredToken",
+    "InvalidToken",
+    "403",
+    "Forbidden",
+}
 _THIS_MACHINE = {"127.0.0.1", "localhost", "::1"}  # never reached through a proxy
 
 
 class S3Store:
-    """Objects of three buckets of one S3 endpoint. Safe to share between threads."""
+    """Objects of three buckets of one S3 endpoint, by a key or this process's role. Safe to share between threads."""
 
     def __init__(
         self,
         *,
         endpoint: str,
         region: str,
-        access_key: str,
-        secret_key: str,
+        keys: Given | Role,
         buckets: Mapping[Bucket, str],
         public_endpoint: str | None = None,
     ) -> None:
         self._endpoint, self._region, self._buckets = endpoint, region, dict(buckets)
-        self._key = (access_key, secret_key)
-        self._signer = Signer(public_endpoint or endpoint, region, access_key, secret_key)
-        self._own_signer = Signer(endpoint, region, access_key, secret_key)
+        self._keys = keys
+        self._signer = Signer(public_endpoint or endpoint, region, keys)
+        self._own_signer = Signer(endpoint, region, keys)
         self._connections = Connections(idle=_READ_SECONDS, tls=_tls)
         self._pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="store")
         self._made: Any = None
@@ -301,8 +309,8 @@ class S3Store:
             )
         if code in _REFUSED:
             return Misconfigured(
-                f"the object store at {self._endpoint} refuses this key ({code}): check"
-                " POLYSHARE_S3_ACCESS_KEY_FILE, POLYSHARE_S3_SECRET_KEY_FILE and what the key may do"
+                f"the object store at {self._endpoint} refuses this key ({code}): check what it may do, and"
+                " POLYSHARE_S3_ACCESS_KEY_FILE and POLYSHARE_S3_SECRET_KEY_FILE, or this process's role"
             )
         if code == "RequestTimeTooSkewed":
             return Unavailable("the object store's clock and this machine's differ by minutes: set both")
@@ -319,12 +327,10 @@ class S3Store:
                 import boto3
                 from botocore.config import Config
 
-                self._made = boto3.session.Session().client(
+                self._made = boto3.session.Session(botocore_session=self._keys.session()).client(
                     "s3",
                     endpoint_url=self._endpoint,
                     region_name=self._region,
-                    aws_access_key_id=self._key[0],
-                    aws_secret_access_key=self._key[1],
                     config=Config(
                         connect_timeout=_CONNECT_SECONDS,
                         read_timeout=_READ_SECONDS,

@@ -9,25 +9,27 @@ from __future__ import annotations
 import hashlib
 import hmac
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from urllib.parse import quote, urlsplit
+
+from polyshare.store.keys import Key
 
 _ALGORITHM = "AWS4-HMAC-SHA256"
 _LONGEST = 7 * 86_400  # seconds, AWS's limit
 
 
 class Signer:
-    """Signs requests to one endpoint, path style, with one key.
+    """Signs requests to one endpoint, path style, with the key there is at the time.
 
     Source of the rules: "Authenticating Requests: Using Query Parameters" of the Amazon S3 API reference.
     """
 
-    def __init__(self, endpoint: str, region: str, access_key: str, secret_key: str) -> None:
+    def __init__(self, endpoint: str, region: str, key: Callable[[], Key]) -> None:
         self._endpoint = endpoint.rstrip("/")
         self._host, self._base = urlsplit(self._endpoint).netloc, urlsplit(self._endpoint).path
-        self._region, self._access_key = region, access_key
-        self._key = lru_cache(maxsize=2)(lambda day: _signing_key(secret_key, day, region))
+        self._region, self._key = region, key
+        self._signing_key = lru_cache(maxsize=2)(lambda secret, day: _signing_key(secret, day, region))
 
     def __repr__(self) -> str:
         return f"Signer({self._endpoint!r}, {self._region!r})"
@@ -44,6 +46,7 @@ class Signer:
         now: float | None = None,
     ) -> str:
         """The URL that lets its holder make this request, with exactly these headers, for `seconds` from now."""
+        by = self._key()
         stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime(now))
         signed = {"host": self._host, **{name.lower(): value.strip() for name, value in (headers or {}).items()}}
         names = ";".join(sorted(signed))
@@ -51,10 +54,11 @@ class Signer:
         parameters = {
             **(query or {}),
             "X-Amz-Algorithm": _ALGORITHM,
-            "X-Amz-Credential": f"{self._access_key}/{scope}",
+            "X-Amz-Credential": f"{by.access}/{scope}",
             "X-Amz-Date": stamp,
             "X-Amz-Expires": str(max(1, min(seconds, _LONGEST))),
             "X-Amz-SignedHeaders": names,
+            **({"X-Amz-Security-Token": by.token} if by.token else {}),
         }
         path = f"{self._base}/{quote(bucket, safe='-._~')}/{quote(key, safe='/-._~')}"
         pairs = sorted((quote(name, safe="-._~"), quote(value, safe="-._~")) for name, value in parameters.items())
@@ -62,7 +66,7 @@ class Signer:
         lines = "".join(f"{name}:{signed[name]}\n" for name in sorted(signed))
         canonical = f"{method}\n{path}\n{search}\n{lines}\n{names}\nUNSIGNED-PAYLOAD"
         text = f"{_ALGORITHM}\n{stamp}\n{scope}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
-        signature = hmac.new(self._key(stamp[:8]), text.encode(), hashlib.sha256).hexdigest()
+        signature = hmac.new(self._signing_key(by.secret, stamp[:8]), text.encode(), hashlib.sha256).hexdigest()
         return f"{urlsplit(self._endpoint).scheme}://{self._host}{path}?{search}&X-Amz-Signature={signature}"
 
 

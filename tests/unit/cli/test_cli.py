@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import click
@@ -136,3 +138,38 @@ def test_a_start_imports_only_what_it_needs() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_an_inbox_key_for_the_configuration_of_aws(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = {name: name for name in ("endpoint", "region", "bucket", "prefix", "access_key", "secret_key")}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.dumps(key).encode()
+            self.send_response(200)
+            self.send_header("content-type", "application/json")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("POLYSHARE_URL", f"http://127.0.0.1:{server.server_port}/{{function}}")
+        assert main(["inbox", "credentials", "--process"]) == 0
+        assert json.loads(capsys.readouterr().out) == {
+            "Version": 1,
+            "AccessKeyId": "access_key",
+            "SecretAccessKey": "secret_key",
+        }
+        key |= {"session_token": "token", "expires": 1_800_000_000}  # type: ignore[dict-item]
+        assert main(["inbox", "credentials", "--process"]) == 0
+        given = json.loads(capsys.readouterr().out)
+        assert (given["SessionToken"], given["Expiration"]) == ("token", "2027-01-15T08:00:00Z")
+        assert main(["inbox", "credentials"]) == 0
+        assert "AWS_SESSION_TOKEN" in capsys.readouterr().out
+        server.shutdown()

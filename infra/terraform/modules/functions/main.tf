@@ -14,18 +14,19 @@ locals {
   database = lookup(var.settings, "database", "")
 
   settings = merge(var.settings, {
-    database           = "${local.database}${strcontains(local.database, "?") ? "&" : "?"}password_file=/secrets/database/password"
-    event_token_file   = "/secrets/events/token"
+    database         = "${local.database}${strcontains(local.database, "?") ? "&" : "?"}password_file=/secrets/database/password"
+    event_token_file = "/secrets/events/token"
+    jwks_file        = var.jwks == null ? "" : "/config/jwks.json"
+    trust_root       = jsonencode(var.trust_root)
+    }, var.secrets.store == "" ? {} : {
     s3_access_key_file = "/secrets/store/access_key"
     s3_secret_key_file = "/secrets/store/secret_key"
-    jwks_file          = var.jwks == null ? "" : "/config/jwks.json"
-    trust_root         = jsonencode(var.trust_root)
   })
 
-  # The ledger's key is a file of anchor's, or is kept by a KMS that anchor asks to sign.
-  is_key_kept = contains(keys(var.settings), "ledger_kms_key")
+  # The ledger's key is a file of anchor's, or is kept by a KMS that anchor asks to sign; the store's a file, or a role's session.
+  without = concat(contains(keys(var.settings), "ledger_kms_key") ? ["ledger"] : [], var.secrets.store == "" ? ["store"] : [])
   secrets_of = {
-    for name, f in var.functions : name => [for secret in f.secrets : secret if secret != "ledger" || !local.is_key_kept]
+    for name, f in var.functions : name => [for secret in f.secrets : secret if !contains(local.without, secret)]
   }
   settings_of = {
     for name, f in var.functions : name => merge(

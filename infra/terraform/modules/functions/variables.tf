@@ -150,7 +150,8 @@ variable "trust_root" {
 variable "secrets" {
   description = <<-EOT
     Names of Secrets in the namespace, made outside of Terraform so that nothing of them is in its state, with their keys:
-    `events` token; `store` access_key, secret_key; `database` password; `ledger` writer_key.
+    `events` token; `store` access_key, secret_key ("": functions reach the store by a role of their ServiceAccounts);
+    `database` password; `ledger` writer_key.
   EOT
   type = object({
     events   = optional(string, "polyshare-events")

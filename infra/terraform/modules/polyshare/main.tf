@@ -113,6 +113,7 @@ module "storage" {
   region       = var.store.region
   buckets      = var.store.buckets
   destination  = var.store.at
+  secrets      = var.store.by_role ? { keys = "" } : {}
   storage      = var.store.storage
   callers      = setunion([var.namespaces.jobs], var.network.store_via)
   notifies     = var.network.callers
@@ -146,6 +147,7 @@ module "functions" {
   images                      = { functions = var.images.functions, ledger = var.images.ledger }
   settings                    = local.settings
   trust_root                  = var.trust_root
+  secrets                     = var.store.by_role ? { store = "" } : {}
   jwks                        = var.issuer.jwks
   callers                     = var.network.callers
   destinations                = local.destinations

@@ -115,9 +115,10 @@ variable "database" {
 }
 
 variable "store" {
-  description = "An existing S3 (`endpoint`, and its addresses), or SeaweedFS run here; `public_endpoint` is what clients are sent to."
+  description = "An existing S3 (`endpoint`, and its addresses), or SeaweedFS run here; `public_endpoint` is what clients are sent to. `by_role`: no key; the ServiceAccounts have a role, and the buckets are there."
   type = object({
     endpoint        = optional(string)
+    by_role         = optional(bool, false)
     public_endpoint = optional(string, "")
     region          = optional(string, "us-east-1")
     buckets         = optional(object({ blobs = optional(string, "polyshare-blobs"), journal = optional(string, "polyshare-journal"), inbox = optional(string, "polyshare-inbox") }), {})

@@ -85,6 +85,7 @@ locals {
                 "-logtostderr=true", "mini", "-dir=/data", "-ip=127.0.0.1", "-ip.bind=0.0.0.0", "-s3.port=8333",
                 "-master.telemetry=false", "-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
                 "-s3.autoCreateBucket=false", "-s3.iam=false", "-s3.config=/etc/seaweedfs/s3.json",
+                "-s3.iam.config=/etc/seaweedfs/iam.json",
               ]
               env            = [{ name = "HOME", value = "/tmp" }, { name = "GOMEMLIMIT", value = "600MiB" }]
               ports          = [{ containerPort = 8333 }]
@@ -174,7 +175,10 @@ locals {
 
   port = local.is_own ? 8333 : try(var.destination.port, 443)
 
-  manifests = merge({ for key, value in local.own : key => value if local.is_own }, local.buckets)
+  manifests = merge(
+    { for key, value in local.own : key => value if local.is_own },
+    { for key, value in local.buckets : key => value if var.secrets.keys != "" },
+  )
 }
 
 resource "kubectl_manifest" "this" {
@@ -189,6 +193,10 @@ resource "kubectl_manifest" "this" {
     precondition {
       condition     = !local.is_own || var.images.server != null
       error_message = "Without an endpoint SeaweedFS runs here: name its image in images.server."
+    }
+    precondition {
+      condition     = !local.is_own || var.secrets.keys != ""
+      error_message = "SeaweedFS knows keys, no roles: name the Secret with its keys in secrets.keys."
     }
   }
 }

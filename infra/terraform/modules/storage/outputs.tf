@@ -1,12 +1,15 @@
 output "settings" {
   description = "The settings of the store, by name."
-  value = {
+  value = merge({
     s3_endpoint    = local.endpoint
     s3_region      = var.region
     bucket_blobs   = var.buckets.blobs
     bucket_journal = var.buckets.journal
     bucket_inbox   = var.buckets.inbox
-  }
+    }, local.is_own ? {
+    inbox_role   = "arn:aws:iam::000000000000:role/inbox" # of iam.json
+    sts_endpoint = local.endpoint
+  } : {})
 }
 
 output "destination" {

@@ -43,7 +43,7 @@ variable "buckets" {
 }
 
 variable "secrets" {
-  description = "Secrets: `keys` with access_key and secret_key; `server` with SeaweedFS's s3.json (and notification.toml)."
+  description = "Secrets: `keys` with access_key and secret_key (\"\": the buckets of an existing store are not made here); `server` with SeaweedFS's s3.json and iam.json (and notification.toml)."
   type = object({
     keys   = optional(string, "polyshare-store")
     server = optional(string, "polyshare-store-server")

@@ -9,10 +9,10 @@ output "repositories" {
 }
 
 output "secrets" {
-  description = "Where the Secrets of the workloads come from: the database's password, and the users whose access keys they have."
+  description = "Where the Secrets of the workloads come from: the database's password, and the user whose access key the queue's source has."
   value = {
     database = try(aws_db_instance.this.master_user_secret[0].secret_arn, null)
-    users    = { for name, user in aws_iam_user.this : name => user.name }
+    user     = aws_iam_user.inbox.name
   }
 }
 
@@ -31,7 +31,8 @@ output "workloads" {
       cidr       = var.cidr
       writer_key = aws_kms_key.ledger["writer"].arn
       queue      = aws_sqs_queue.inbox.arn
-      anchor     = aws_iam_role.anchor.arn
+      roles      = { for name, role in merge(aws_iam_role.this, { inbox = aws_iam_role.inbox }) : name => role.arn }
+      accounts   = local.accounts
     }
   }
 }

@@ -1,4 +1,4 @@
-# polyshare on the cluster of ../cloud: its objects in S3, its state in RDS, its ledger's writer in KMS.
+# polyshare on the cluster of ../cloud: its objects in S3, its state in RDS, its ledger's writer in KMS; each by the roles of its functions.
 
 provider "kubectl" {
   config_path       = pathexpand(var.kubeconfig)
@@ -15,18 +15,19 @@ module "polyshare" {
   database   = { url = var.cloud.database, at = { cidr = var.cloud.cidr } }
   ledger     = { rpc = var.ledger.rpc, at = { cidr = var.ledger.cidr, port = var.ledger.port } }
   network    = { api = { cidr = var.cloud.cidr, port = 443 }, keys = { cidr = "0.0.0.0/0" } }
-  settings   = { ledger_kms_key = var.cloud.writer_key }
+  settings   = { ledger_kms_key = var.cloud.writer_key, inbox_role = var.cloud.roles.inbox }
 
   store = {
     endpoint = "https://s3.${var.cloud.region}.amazonaws.com"
+    by_role  = true
     region   = var.cloud.region
     buckets  = var.cloud.buckets
     at       = { cidr = "0.0.0.0/0" }
   }
 
-  service_account_annotations = {
-    anchor = { "eks.amazonaws.com/role-arn" = var.cloud.anchor }
-  }
+  service_account_annotations = merge([for role, accounts in var.cloud.accounts : {
+    for account in accounts : replace(account, "-", "_") => { "eks.amazonaws.com/role-arn" = var.cloud.roles[role] }
+  }]...)
 }
 
 # What is dropped in the inbox: the queue's messages wake sweep, which lists it. Needs Knative Eventing 1.17 or newer. In a

@@ -17,7 +17,8 @@ variable "cloud" {
     cidr       = string
     writer_key = string
     queue      = string
-    anchor     = string
+    roles      = object({ anchor = string, store = string, inbox = string })
+    accounts   = object({ anchor = list(string), store = list(string) })
   })
 }
 

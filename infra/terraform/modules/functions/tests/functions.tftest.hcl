@@ -94,6 +94,19 @@ run "a_key_that_a_kms_keeps_is_named_to_anchor_alone" {
   }
 }
 
+run "a_store_reached_by_a_role_has_no_key_anywhere" {
+  command = plan
+
+  variables {
+    secrets = { store = "" }
+  }
+
+  assert {
+    condition     = !strcontains(jsonencode(values(output.manifests)), "/secrets/store") && !strcontains(jsonencode(values(output.manifests)), "S3_ACCESS_KEY")
+    error_message = "A key is named besides the role."
+  }
+}
+
 run "anchor_is_one_instance_for_many_requests" {
   command = plan
 

@@ -41,6 +41,20 @@ run "an_existing_store_only_gets_its_buckets" {
   }
 }
 
+run "where_functions_have_a_role_the_buckets_are_there_already" {
+  command = plan
+
+  variables {
+    endpoint = "https://s3.eu-central-1.amazonaws.com"
+    secrets  = { keys = "" }
+  }
+
+  assert {
+    condition     = length(output.manifests) == 0
+    error_message = "Something is made that would need a key."
+  }
+}
+
 run "one_name_for_two_buckets_is_refused" {
   command = plan
 
