@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from polyshare.errors import Invalid
-from polyshare.translation.recognition import content, sklearn
+from polyshare.translation.recognition import boosting, content, sklearn
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
@@ -73,6 +73,18 @@ def named(framework: str | None) -> Translator:
             return translator
     known = ", ".join(t.frameworks[0] for t in TRANSLATORS)
     raise Invalid(f"models of framework {str(framework)[:100]!r} can't be translated: translated are those of {known}")
+
+
+def framework_of(path: Path) -> str | None:
+    """The framework of the model that a file or a folder is; None if it is not clear."""
+    if content.is_file(path):
+        found = [translator for translator in TRANSLATORS if translator.recognises(path)]
+        return found[0].frameworks[0] if len(found) == 1 else None
+    try:
+        native = find(path)
+    except Invalid:
+        return None
+    return native.signature.framework or native.translator.frameworks[0]
 
 
 def find(folder: Path) -> Native:
@@ -142,6 +154,17 @@ def _signature(folder: Path) -> Signature:
         raise Invalid(f"the model's signature.json can't be read: {error}") from error
 
 
+def _booster(package: str, format: str) -> Translator:
+    return Translator(
+        name=package,
+        environment="uv:translator-boosting",
+        frameworks=(package,),
+        recognises=lambda path: boosting.package(path) == package,
+        takes=f"a model saved by {format}, or its estimator, alone or as the last step of a scikit-learn pipeline",
+        opset=22,
+    )
+
+
 TRANSLATORS: tuple[Translator, ...] = (
     Translator(
         name="sklearn",
@@ -151,4 +174,7 @@ TRANSLATORS: tuple[Translator, ...] = (
         takes="an estimator or pipeline saved with skops, joblib or pickle",
         opset=22,
     ),
+    _booster("xgboost", "XGBoost (.json, .ubj)"),
+    _booster("lightgbm", "LightGBM (.txt)"),
+    _booster("catboost", "CatBoost (.cbm)"),
 )

@@ -23,10 +23,10 @@ from polyshare.translation import received, translators
 SKLEARN = pickle.dumps({"module": "sklearn.linear_model._logistic"})
 
 
-def skops() -> bytes:
+def skops(schema: str = "{}") -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w") as archive:
-        archive.writestr("schema.json", "{}")
+        archive.writestr("schema.json", schema)
     return out.getvalue()
 
 
@@ -47,6 +47,35 @@ def test_a_model_is_recognised_by_its_content_not_by_its_name(name, data, tmp_pa
     (tmp_path / "notes.txt").write_text("about sklearn.linear_model")
     found = translators.find(tmp_path)
     assert (found.translator.name, found.file) == ("sklearn", name)
+
+
+@pytest.mark.parametrize(
+    ("data", "package"),
+    [
+        (b'{"learner":{"attributes":{},', "xgboost"),
+        (b'{"version":[3,2,0],"learner":{}}', "xgboost"),
+        (b"{L\0\0\0\0\0\0\0\7learner{", "xgboost"),
+        (b"tree\nversion=v4\nnum_class=1\n", "lightgbm"),
+        (b"CBM1\xa8b\0\0", "catboost"),
+        (pickle.dumps(["sklearn.pipeline", "xgboost.sklearn"]), "xgboost"),
+        (zlib.compress(pickle.dumps(["lightgbm.sklearn"])), "lightgbm"),
+        (skops('{"__module__": "sklearn.pipeline", "1": {"__module__": "catboost.core"}}'), "catboost"),
+    ],
+)
+def test_boosted_trees_are_recognised_alone_and_within_pipelines(data, package, tmp_path) -> None:
+    (tmp_path / "model").write_bytes(data)
+    found = translators.find(tmp_path)
+    assert found.translator.name == package
+    assert found.translator.environment == "uv:translator-boosting"
+    assert translators.framework_of(tmp_path / "model") == translators.framework_of(tmp_path) == package
+
+
+def test_an_archive_with_a_huge_directory_is_not_opened(tmp_path) -> None:
+    data = skops()
+    end = data.rindex(b"PK\x05\x06")
+    lying = data[: end + 12] + (2**31).to_bytes(4, "little") + data[end + 16 :]
+    (tmp_path / "model.skops").write_bytes(lying)
+    assert translators.framework_of(tmp_path) is None
 
 
 @pytest.mark.parametrize(
