@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from polyshare.errors import Invalid
-from polyshare.translation.recognition import boosting, content, sklearn
+from polyshare.translation.recognition import boosting, content, onnx, sklearn
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
@@ -177,4 +177,12 @@ TRANSLATORS: tuple[Translator, ...] = (
     _booster("xgboost", "XGBoost (.json, .ubj)"),
     _booster("lightgbm", "LightGBM (.txt)"),
     _booster("catboost", "CatBoost (.cbm)"),
+    Translator(
+        name="onnx",
+        environment="uv:translator-onnx",
+        frameworks=("onnx",),
+        recognises=onnx.recognises,
+        takes="an .onnx file, with its data files beside it if it has such",
+        opset=26,
+    ),
 )
