@@ -36,6 +36,7 @@ def convert(folder: Path, file: str, options: dict[str, Any]) -> tuple[bytes, di
         names = [str(one.get("name") or "") for one in stated.get("inputs", [])]
         name = names[0] if len(names) == 1 and names[0] else "X"
         inputs = [{"name": name, "dtype": dtype, "shape": [None, len(made.ranges)], "range": made.ranges}]
+        loading.check_stated(stated.get("inputs", []), inputs)
         model = _merged(_cast(name, dtype, inside, len(made.ranges), opset), model)
     else:
         inputs = loading.inputs_of(found.model, stated.get("inputs", []), dtype)

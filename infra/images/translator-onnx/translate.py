@@ -18,7 +18,9 @@ def convert(folder: Path, file: str, options: dict[str, Any]) -> tuple[bytes, di
     ir = model.ir_version
     maps = onnx_file.without_maps(model)
     opset = options["opset"]
-    if opset != version:
+    if not version:  # all its operators are of ai.onnx.ml
+        model.opset_import.append(onnx.helper.make_opsetid("", opset))
+    elif opset != version:
         try:
             model = version_converter.convert_version(model, opset)
             onnx.checker.check_model(model, full_check=True)

@@ -328,7 +328,7 @@ class _Attempt:
         for name in ("framework", "framework_version"):
             if isinstance(signature.get(name), str):
                 fields[name] = signature[name][:100]
-        if "framework" not in fields and (found := framework_of(self._layout.model)):
+        if found := framework_of(self._layout.model):  # what the files are has the last word
             fields["framework"] = found[:100]
         kept: dict[str, Any] = {}
         for name, value in fields.items():
