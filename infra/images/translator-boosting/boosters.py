@@ -40,7 +40,12 @@ def load(path: Path) -> Booster:
     """The model in `path`. Raises Unsupported if there is no booster, or not at the end of a pipeline."""
     package = package_of(path)
     if package:
-        model = importlib.import_module(f"{package}_model").read(path)
+        module = importlib.import_module(f"{package}_model")
+        try:
+            model = module.read(path)
+        except Exception as error:  # the packages' own errors have no common class, and some go on with a stack
+            said = str(error).partition("Stack trace")[0]
+            raise Unsupported(f"{module.NAME} can't read {path.name}: {' '.join(said.split())[:500]}") from error
         return Booster(package, model, model, None, True, {"loaded_by": package, "untrusted_types": []})
     model, how = loading.load(path)
     steps = loading.steps(model)

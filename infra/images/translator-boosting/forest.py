@@ -66,9 +66,25 @@ class Forest:
 
 def made(forest: Forest, dtype: str, opset: int) -> Made:
     """The forest as ONNX, its features of `dtype`. Raises Unsupported."""
+    for tree in forest.trees:
+        _check(tree, forest.width)
     inner = [(tree.feature[tree.feature >= 0], tree.value[tree.feature >= 0]) for tree in forest.trees]
     graph, outputs = _graph(forest, dtype, opset), outputs_of(forest.link in CLASSES)
     return Made(graph, outputs, forest.classes, ranges(forest.width, inner), ("polyshare", VERSION))
+
+
+def _check(tree: Tree, width: int) -> None:
+    """Raises Unsupported if the nodes are no tree. Nodes of one set of categories share where they lead."""
+    inner = tree.feature >= 0
+    leads = np.concatenate([tree.true[inner], tree.false[inner]])
+    if (leads <= 0).any() or (leads >= len(inner)).any() or (tree.feature >= width).any():
+        raise Unsupported("the model's trees are damaged: a node leads to none, or splits by a feature that is none")
+    depth, level = 0, np.array([0])
+    while len(level):
+        level = np.unique(np.concatenate([side[level[inner[level]]] for side in (tree.true, tree.false)]))
+        depth += 1
+        if depth > len(inner):
+            raise Unsupported("the model's trees are damaged: a node leads back to itself")
 
 
 def outputs_of(classifies: bool) -> list[dict[str, str]]:

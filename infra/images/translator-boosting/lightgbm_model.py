@@ -33,7 +33,7 @@ _NO_MISSING, _ZERO, _NAN = 0, 1, 2
 
 
 def read(path: Path) -> lightgbm.Booster:
-    return lightgbm.Booster(model_file=str(path), params={"num_threads": 1, "verbose": -1})
+    return lightgbm.Booster(model_file=str(path))
 
 
 def inner(estimator: Any) -> lightgbm.Booster:
