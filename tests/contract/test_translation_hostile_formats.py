@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -155,3 +156,26 @@ def test_a_hostile_onnx_file_is_reported(kind, said, tmp_path) -> None:
     )
     data = (tmp_path / "made" / "model.onnx").read_bytes()
     assert re.search(said, refusal(tmp_path, "model.onnx", data))
+
+
+def test_the_source_of_a_jax_model_reaches_no_file_and_no_network(tmp_path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("ledger key")
+    (tmp_path / "model").mkdir()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        (tmp_path / "model" / "model.py").write_text(f"""
+import jax, socket
+found = []
+try: found.append(open({str(secret)!r}).read())
+except OSError: pass
+try: open({str(tmp_path / "written")!r}, 'w').write('x')
+except OSError: pass
+try: socket.create_connection(('127.0.0.1', {server.getsockname()[1]}), timeout=2); found.append('network')
+except OSError: pass
+raise ValueError('found: %r' % found)
+""")
+        stated = {"framework": "jax", "inputs": [{"name": "X", "dtype": "float32", "shape": [None, 2]}]}
+        (tmp_path / "model" / "signature.json").write_text(json.dumps(stated))
+        with pytest.raises(TranslationFailed, match=r"found: \[\]"):
+            Workshop(tmp_path / "w").translate(tmp_path)
+    assert not (tmp_path / "written").exists()

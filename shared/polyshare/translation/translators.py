@@ -14,7 +14,7 @@ import msgspec
 
 from polyshare.errors import Invalid
 from polyshare.translation import mlmodel
-from polyshare.translation.recognition import boosting, content, onnx, sklearn
+from polyshare.translation.recognition import boosting, content, jax, onnx, sklearn
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
@@ -26,7 +26,7 @@ class Input(msgspec.Struct, frozen=True):
 
     name: str = ""
     dtype: str = ""
-    shape: list[int | None] | None = None  # null: any size
+    shape: list[int | str | None] | None = None  # null: any size; a name: the same wherever it stands
 
 
 class Signature(msgspec.Struct, frozen=True):
@@ -191,5 +191,13 @@ TRANSLATORS: tuple[Translator, ...] = (
         recognises=onnx.recognises,
         takes="an .onnx file, with its data files beside it if it has such",
         opset=26,
+    ),
+    Translator(
+        name="jax",
+        environment="uv:translator-jax",
+        frameworks=("jax", "flax"),
+        recognises=jax.recognises,
+        takes="model.py with a function of parameters and inputs, parameters (.npz, .safetensors), a signature.json",
+        opset=23,
     ),
 )

@@ -71,6 +71,13 @@ def test_boosted_trees_are_recognised_alone_and_within_pipelines(data, package, 
     assert translators.framework_of(tmp_path / "model") == translators.framework_of(tmp_path) == package
 
 
+def test_source_that_imports_jax_is_a_jax_model_and_other_source_is_not(tmp_path) -> None:
+    (tmp_path / "model.py").write_text("import numpy\nfrom flax import linen\n")
+    (tmp_path / "other.py").write_text("import torch  # not jax\n")
+    assert translators.find(tmp_path).translator.name == "jax"
+    assert translators.find(tmp_path).file == "model.py"
+
+
 def test_an_archive_with_a_huge_directory_is_not_opened(tmp_path) -> None:
     data = skops()
     end = data.rindex(b"PK\x05\x06")
