@@ -28,8 +28,11 @@ lint: setup-dev  ## style, types, and derived files
 bench: setup .make/bench  ## the speed goals, as ratios against named peers in the same run
 	.venv-bench/bin/python -m tests.bench
 
-test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (half an hour)
-	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation*.py
+test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (see docs/translation.md)
+	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation*.py tests/contract/test_trainers.py
+
+translation-matrix: setup-dev  ## derive the matrix of docs/translation.md from what make test-translation measured
+	$(BIN)/python -m tests.translation.matrix
 
 test-terraform:  ## the Terraform modules and examples: format, validity, tests, lint, READMEs
 	infra/terraform/test.sh
@@ -114,4 +117,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation test-qbft test-inboxes test-cluster test-e2e routes test-terraform
+.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation translation-matrix test-qbft test-inboxes test-cluster test-e2e routes test-terraform

@@ -1,13 +1,5 @@
-"""Which models and faults run in `make test`, and which in `make test-translation` (they are marked slow)."""
+"""Which faults are planted in `make test`, and which in `make test-translation` (they are marked slow)."""
 
-LIGHT = ("scaled_logistic_regression", "hist_gradient_boosting", "text")
-REST = (
-    "logistic_regression", "minmax_pca_logistic_regression", "imputed_logistic_regression", "random_forest",
-    "gradient_boosting", "svc", "scaled_svc_ovo", "linear_svc", "ridge_classifier", "mlp", "k_neighbours",
-    "gaussian_nb", "k_means", "isolation_forest", "pca", "linear_regression", "forest_regressor",
-    "hist_gradient_boosting_regressor", "scaled_svr", "scaled_mlp_regressor", "binary_wine", "binary_svc",
-    "forest_without_test", "mixed", "mixed_by_name", "ordinal", "folders", "archive",
-)  # fmt: skip
 PLANTED = (
     ("scaled_logistic_regression", "dropped_scaler"),
     ("scaled_logistic_regression", "class_order"),

@@ -13,6 +13,7 @@ from polyshare.jobs.job import Limits
 from polyshare.jobs.sandbox import Finished, Prepared, Run
 from polyshare.translation import pipeline, translators
 from polyshare.translation.pipeline import Options, Translated
+from tests.translation import declared
 
 ROOT = Path(__file__).parents[2]
 CACHE = ROOT / ".make" / "environments"  # named by digest, so it may be kept between runs
@@ -23,19 +24,21 @@ def prepare(reference: str) -> Prepared:
     return environment.prepare(environment.resolve(reference), CACHE)
 
 
-def run(reference: str, *command: str) -> None:
+def run(reference: str, *command: str, hash_seed: str = "0") -> None:
     """Run trusted test code with an environment's packages, outside any sandbox."""
     prepared = prepare(reference)
     assert prepared.programs is not None
     python = prepared.programs.parent / "venv" / "bin" / "python"
-    environ = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": "0", "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environ = {"PATH": "/usr/bin:/bin", "PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+    environ["PYTHONPATH"] = str(ROOT)
     subprocess.run([str(python), *command], check=True, timeout=240, env=environ)
 
 
 def train(name: str, folder: Path) -> Path:
-    """A folder with model/ and maybe test/, as translation_models.py says."""
+    """A folder with model/ and maybe test/, of a model that tests/translation/models declares."""
     if not folder.exists():
-        run("uv:translator-sklearn", str(Path(__file__).with_name("translation_models.py")), name, str(folder))
+        model = declared.models()[name]
+        run(model.environment, "-P", "-m", model.module, name, str(folder))
     return folder
 
 

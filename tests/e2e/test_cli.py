@@ -167,7 +167,7 @@ def test_what_is_erased_is_gone_but_for_its_record(stack: Machine, dataset: Any,
 
 
 def test_a_model_brought_along_is_called_imported(stack: Machine, dataset: Any, tmp_path: Path) -> None:
-    (tmp_path / "model.bin").write_bytes(os.urandom(100))
+    (tmp_path / "model.bin").write_bytes(b"tree\nversion=v4\n" + os.urandom(100))
     registered = stack.json("model", "import", str(tmp_path / "model.bin"), "--trained-on", dataset["id"])
     assert registered["kind"] == "imported_model"
     assert "imported model" in stack.polyshare("show", registered["id"]).stdout
@@ -175,6 +175,7 @@ def test_a_model_brought_along_is_called_imported(stack: Machine, dataset: Any, 
     assert [a["id"] for a in lineage["assets"]] == [registered["id"], dataset["id"]]
     stack.json("status", registered["id"], "--follow")
     stack.polyshare("fetch", registered["id"], "-o", str(tmp_path / "out"))
+    assert "lightgbm" in (tmp_path / "out" / "polyshare.json").read_text(), "its framework was recognised"
     report = stack.json("verify", str(tmp_path / "out"))
     assert report["verdict"] == "verified"
     assert dataset["id"] in json.dumps(report["checks"])

@@ -40,6 +40,7 @@ def inputs_of(model: Any, stated: list[dict[str, Any]], dtype: str) -> list[dict
     `dtype` is that of the floating inputs. What the model's description states about names and other dtypes is kept.
     """
     derived = _derived_inputs(model, dtype)
+    check_stated(stated, derived)
     if len(stated) == len(derived):
         for mine, theirs in zip(derived, stated, strict=True):
             mine["name"] = str(theirs.get("name") or mine["name"])
@@ -49,6 +50,22 @@ def inputs_of(model: Any, stated: list[dict[str, Any]], dtype: str) -> list[dict
             elif not said.startswith("float"):
                 mine["dtype"] = "bool" if said == "bool" else "int64" if "int" in said else mine["dtype"]
     return derived
+
+
+def check_stated(stated: list[dict[str, Any]], derived: list[dict[str, Any]]) -> None:
+    """Raises Unsupported if the model's description states other inputs than the model has."""
+    if not stated or len(stated) == len(derived) > 1:
+        return
+    one = (stated[0].get("shape") or [None])[1:]
+    said = len(stated) if len(stated) > 1 else one[0] if len(one) == 1 else None
+    takes = (
+        int(np.prod([size or 1 for one in derived for size in one["shape"][1:]])) if len(derived) == 1 else len(derived)
+    )
+    if said is not None and said != takes and derived[0]["dtype"] != "string":
+        raise Unsupported(
+            f"the model's description states {said} input columns, the model takes {takes}: correct its inputs, "
+            "or leave them out"
+        )
 
 
 def outputs_of(model: Any) -> list[dict[str, str]]:

@@ -98,15 +98,19 @@ class Client:
         visibility: Visibility = Visibility.ORGANISATION,
         progress: Progress = _SILENT,
     ) -> api.Registered:
-        """Register a model that was trained elsewhere; it is called imported wherever it is shown."""
+        """Register a model that was trained elsewhere; it is called imported wherever it is shown.
+
+        Its framework is recognised where the metadata does not say it.
+        """
         from polyshare.client import folder
+        from polyshare.translation.translators import framework_of
 
         sources = folder.hash_sources(path, progress)
         owner, short = self._owner(name, organisation)
         request = api.RegisterImportedModel(
             organisation=owner,
             name=short,
-            metadata=dict(metadata or {}),
+            metadata=({"framework": found} if (found := framework_of(path)) else {}) | dict(metadata or {}),
             visibility=visibility,
             files=_files(sources),
             trained_on=list(trained_on),

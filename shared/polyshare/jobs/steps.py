@@ -217,7 +217,7 @@ class _Attempt:
         return self._completion("trained", entries, self._metadata(), report=report)
 
     def _translate(self) -> dict[str, Any]:
-        from polyshare.translation import pipeline
+        from polyshare.translation import pipeline, translators
 
         asked = dict(self._document.get("translate") or {})
         pinned = [str(self._record.environment), str(self._document.get("verifier") or "")]
@@ -235,6 +235,12 @@ class _Attempt:
 
         def prepare(reference: str) -> Prepared:
             named = next((pin for pin in pinned if pin.startswith(reference + "@")), None)
+            if named is None and reference != translators.VERIFIER:
+                model = translators.framework_of(self._layout.channel("model"))
+                raise pipeline.TranslationFailed(
+                    f"the files are a model of {model}, which {reference} translates, but its metadata says otherwise: "
+                    f"register it with framework={model} in its metadata"
+                )
             reference = named or environment.resolve(reference)
             prepared = self._place.prepare(reference, self._place.cache, self._report.say)
             wheels.update({f"{w.name}=={w.version}": w for w in prepared.wheels})
@@ -312,7 +318,9 @@ class _Attempt:
         return entries
 
     def _metadata(self) -> dict[str, Any]:
-        """Fields from what the training wrote about itself: numbers of metrics.json, framework of signature.json."""
+        """Fields from what the training wrote: numbers of metrics.json, framework of signature.json or of the files."""
+        from polyshare.translation.translators import framework_of
+
         fields: dict[str, Any] = {}
         metrics = _object(outputs.read_small(self._layout.output, "metrics.json"))
         for name in sorted(metrics)[:_MOST_METRICS]:
@@ -322,6 +330,8 @@ class _Attempt:
         for name in ("framework", "framework_version"):
             if isinstance(signature.get(name), str):
                 fields[name] = signature[name][:100]
+        if found := framework_of(self._layout.model):  # what the files are has the last word
+            fields["framework"] = found[:100]
         kept: dict[str, Any] = {}
         for name, value in fields.items():
             try:

@@ -13,7 +13,8 @@ from typing import Any
 import msgspec
 
 from polyshare.errors import Invalid
-from polyshare.translation.recognition import content, sklearn
+from polyshare.translation import mlmodel
+from polyshare.translation.recognition import boosting, content, jax, onnx, sklearn
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
@@ -25,17 +26,18 @@ class Input(msgspec.Struct, frozen=True):
 
     name: str = ""
     dtype: str = ""
-    shape: list[int | None] | None = None  # null: any size
+    shape: list[int | str | None] | None = None  # null: any size; a name: the same wherever it stands
 
 
 class Signature(msgspec.Struct, frozen=True):
-    """What a model's own signature.json states, as far as it is read here."""
+    """What a model's own description states, as far as it is read here."""
 
     framework: str = ""
     model: str = ""  # file or folder of the model, relative to the folder
     target: str | int | None = None  # the column of test data that is not an input
     inputs: list[Input] = []
     stated: dict[str, Any] = {}  # all of it, for the translator
+    source: str = "signature.json"  # or MLmodel
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,7 @@ class Translator:
     recognises: Callable[[Path], bool]  # of a file or a folder
     takes: str  # for the error that says what could have been given
     opset: int  # the newest that both its converter writes and ONNX Runtime takes
+    within: tuple[str, ...] = ()  # frameworks whose files may be models of this one
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +78,32 @@ def named(framework: str | None) -> Translator:
     raise Invalid(f"models of framework {str(framework)[:100]!r} can't be translated: translated are those of {known}")
 
 
+def framework_of(path: Path) -> str | None:
+    """The framework of the model that a file or a folder is; None if it is not clear."""
+    if content.is_file(path):
+        found = [translator for translator in TRANSLATORS if translator.recognises(path)]
+        return found[0].frameworks[0] if len(found) == 1 else None
+    try:
+        native = find(path)
+    except Invalid:
+        return None
+    stated = native.signature.framework
+    return stated if stated.lower() in native.translator.frameworks else native.translator.frameworks[0]
+
+
 def find(folder: Path) -> Native:
     """The model file in `folder` and its translator. Raises Invalid, saying what to add, if there is not one."""
     signature = _signature(folder)
-    stated = [t for t in TRANSLATORS if signature.framework.lower() in t.frameworks]
-    if signature.framework and not stated:
-        raise Invalid(
-            f"signature.json says framework {signature.framework[:100]!r}; translated are: "
-            + "; ".join(f"{t.frameworks[0]} ({t.takes})" for t in TRANSLATORS)
-        )
-    if signature.model:
-        files = [_named_file(folder, signature.model)]
-        found = [(t, files[0]) for t in stated or TRANSLATORS if t.recognises(files[0])]
-    else:
-        files = sorted(path for path in folder.rglob("*") if content.is_file(path))
-        found = _recognised(folder, stated or list(TRANSLATORS))
+    framework, source = signature.framework.lower(), signature.source
+    stated = [t for t in TRANSLATORS if framework in t.frameworks or framework in t.within]
+    if framework and not stated:
+        raise Invalid(f"{source} says framework {signature.framework[:100]!r}; translated are: {_taken()}")
+    place = _named_file(folder, signature.model, source) if signature.model else folder
+    files = sorted(path for path in (place, *place.rglob("*")) if content.is_file(path))
+    found = _recognised(place, stated or list(TRANSLATORS))
+    if not found and stated and (other := _recognised(place, list(TRANSLATORS))):
+        name, path = other[0][0].frameworks[0], other[0][1].relative_to(folder)
+        raise Invalid(f"{source} says framework {signature.framework!r}, but {path} is a model of {name}: correct it")
     if not found and stated and len(files) == 1:
         found = [(stated[0], files[0])]  # stated by the owner: its sandboxed loader has the last word
     if len(found) == 1:
@@ -99,18 +113,21 @@ def find(folder: Path) -> Native:
         raise Invalid(f'several files could be the model ({names}): name it in signature.json as "model"')
     names = ", ".join(str(path.relative_to(folder)) for path in files[:5]) or "no files"
     raise Invalid(
-        f"no model that can be translated among {names}; taken are: "
-        + "; ".join(f"{t.frameworks[0]} ({t.takes})" for t in TRANSLATORS)
-        + '. If one is, add a signature.json with "framework" and "model"'
+        f"no model that can be translated among {names}; taken are: {_taken()}. "
+        'If one is, add a signature.json with "framework" and "model"'
     )
 
 
-def _named_file(folder: Path, name: str) -> Path:
+def _taken() -> str:
+    return "; ".join(f"{t.frameworks[0]} ({t.takes})" for t in TRANSLATORS)
+
+
+def _named_file(folder: Path, name: str, source: str) -> Path:
     path, parts = folder / name, Path(name).parts
     inside = ".." not in parts and not Path(name).is_absolute()
     linked = any((folder / Path(*parts[:n])).is_symlink() for n in range(1, len(parts) + 1))
     if not inside or linked or not (content.is_file(path) or content.is_folder(path)):
-        raise Invalid(f"signature.json names the model file {name[:200]!r}, which is not there")
+        raise Invalid(f"{source} names the model file {name[:200]!r}, which is not there")
     return path
 
 
@@ -128,18 +145,31 @@ def _recognised(folder: Path, translators: list[Translator]) -> list[tuple[Trans
 
 
 def _signature(folder: Path) -> Signature:
-    path = folder / "signature.json"
-    if not content.is_file(path):
+    """The model's own description: its signature.json, else its MLmodel file."""
+    name = next((one for one in ("signature.json", mlmodel.NAME) if content.is_file(folder / one)), None)
+    if name is None:
         return Signature()
-    with path.open("rb") as file:
+    with (folder / name).open("rb") as file:
         data = file.read(_MOST_SIGNATURE + 1)
     try:
         if len(data) > _MOST_SIGNATURE:
             raise ValueError(f"it is over {_MOST_SIGNATURE} bytes")
-        stated = msgspec.json.decode(data, type=dict[str, Any])
-        return msgspec.convert({**stated, "stated": stated}, Signature)
+        stated = mlmodel.read(data) if name == mlmodel.NAME else msgspec.json.decode(data, type=dict[str, Any])
+        return msgspec.convert({**stated, "stated": stated, "source": name}, Signature)
     except (ValueError, RecursionError) as error:  # msgspec's errors are ValueErrors
-        raise Invalid(f"the model's signature.json can't be read: {error}") from error
+        raise Invalid(f"the model's {name} can't be read: {error}") from error
+
+
+def _booster(package: str, format: str) -> Translator:
+    return Translator(
+        name=package,
+        environment="uv:translator-boosting",
+        frameworks=(package,),
+        recognises=lambda path: boosting.package(path) == package,
+        within=("scikit-learn", "sklearn"),
+        takes=f"a model saved by {format}, or its estimator, alone or as the last step of a scikit-learn pipeline",
+        opset=22,
+    )
 
 
 TRANSLATORS: tuple[Translator, ...] = (
@@ -150,5 +180,24 @@ TRANSLATORS: tuple[Translator, ...] = (
         recognises=sklearn.recognises,
         takes="an estimator or pipeline saved with skops, joblib or pickle",
         opset=22,
+    ),
+    _booster("xgboost", "XGBoost (.json, .ubj)"),
+    _booster("lightgbm", "LightGBM (.txt)"),
+    _booster("catboost", "CatBoost (.cbm)"),
+    Translator(
+        name="onnx",
+        environment="uv:translator-onnx",
+        frameworks=("onnx",),
+        recognises=onnx.recognises,
+        takes="an .onnx file, with its data files beside it if it has such",
+        opset=26,
+    ),
+    Translator(
+        name="jax",
+        environment="uv:translator-jax",
+        frameworks=("jax", "flax"),
+        recognises=jax.recognises,
+        takes="model.py with a function of parameters and inputs, parameters (.npz, .safetensors), a signature.json",
+        opset=23,
     ),
 )

@@ -207,6 +207,28 @@ def test_a_trained_model_is_translated_with_its_certificate(
     assert {"skl2onnx", "onnxruntime"} <= wheels
 
 
+def test_the_framework_of_a_trained_model_is_what_its_files_are(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    program = b"open('/opt/ml/model/trees.txt', 'w').write('tree\\nversion=v4\\n')"
+    job = platform.add("train", {"train": {"d": b"1"}, "code": {"train.py": program}}, environment=sklearn())
+    perform(job, client, place)
+    assert platform.completions[job.id]["metadata"]["framework"] == "lightgbm"
+
+
+def test_a_model_of_another_framework_than_its_metadata_says_is_not_translated(
+    platform: Platform, client: httpx.Client, place: Place
+) -> None:
+    job = platform.add(
+        "translate",
+        {"model": {"model.txt": b"tree\nversion=v4\n"}},
+        environment=environment.resolve("uv:translator-sklearn"),
+        verifier=environment.resolve("uv:verify"),
+    )
+    perform(job, client, place)
+    assert "framework=lightgbm in its metadata" in platform.completions[job.id]["reason"]
+
+
 def test_what_is_no_model_fails_its_translation_with_the_reason(
     platform: Platform, client: httpx.Client, place: Place
 ) -> None:

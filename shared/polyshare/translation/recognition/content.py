@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import lzma
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -27,14 +28,25 @@ def is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
 
 
-def lists_member(path: Path, name: str) -> bool:
-    """Whether the file is a zip archive whose directory, at its end, lists a member of this name. It is not opened."""
+def member(path: Path, name: str, most: int) -> bytes | None:
+    """The first `most` bytes of a member of a zip archive, in bounded memory; None if there is no such."""
     if not head(path).startswith(b"PK\x03\x04"):
-        return False
+        return None
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - _TAIL))
         tail = file.read(_TAIL)
-    return b"PK\x05\x06" in tail and name.encode() in tail
+    # The directory of an archive is at its end. Python reads all of it: so only a small one is given to Python.
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        return None
+    size = int.from_bytes(tail[end + 12 : end + 16], "little")
+    if size > end:
+        return None
+    try:
+        with zipfile.ZipFile(path) as archive, archive.open(name) as opened:
+            return opened.read(most)
+    except (KeyError, OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
+        return None
 
 
 def is_pickle(data: bytes) -> bool:
