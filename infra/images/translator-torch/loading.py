@@ -139,7 +139,7 @@ def _state_dict(folder: Path, path: Path, head: bytes, stated: dict[str, Any]) -
         except Exception as error:  # what weights_only refuses, it refuses in several ways
             raise harness.Unsupported(
                 f"{path.name} is more than a state dict, and a pickle's code is not run: save its state_dict(), or the "
-                f"model by torch.export.save. PyTorch says: {str(error).splitlines()[0][:300]}"
+                "model by torch.export.save"
             ) from error
     if not isinstance(state, dict) or not all(isinstance(one, torch.Tensor) for one in state.values()):
         raise harness.Unsupported(f"{path.name} is no state dict of tensors by name: save model.state_dict()")

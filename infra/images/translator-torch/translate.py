@@ -78,7 +78,7 @@ def _converted(loaded: loading.Loaded, opset: int) -> tuple[onnx.ModelProto, str
 def _reason(error: Exception) -> str:
     said = str(error)
     causes = [one for one in said.splitlines() if one.startswith("<class")] or [said.strip().partition("\n")[0]]
-    if "specialized it to be a constant" in said or "ConstraintViolation" in said:
+    if any(one in said for one in ("specialized it to be a constant", "conflicts between user-specified ranges")):
         return (
             "the model fixes a size that its inputs leave free, as recurrent layers of Keras on PyTorch "
             "do with the length: give it a size, or build it without such a layer"

@@ -63,7 +63,8 @@ def gru(x: Any, y: Any) -> tuple[Any, Any]:
 
 def attention(x: Any, y: Any) -> tuple[Any, Any]:
     given = keras.Input((8, 8))
-    hidden = layers.LayerNormalization()(layers.MultiHeadAttention(2, 4)(given, given) + given)
+    hidden = layers.Add()([layers.MultiHeadAttention(2, 4)(given, given), given])
+    hidden = layers.LayerNormalization()(hidden)
     hidden = layers.Dense(16, activation="gelu")(hidden)
     hidden = layers.GlobalAveragePooling1D()(hidden)
     return _fitted(given, _softmax(hidden), x.reshape(-1, 8, 8), y), x[TESTED]
