@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULES = ("sklearn", "boosting", "onnx", "jax")
+MODULES = ("sklearn", "boosting", "tensorflow", "torch", "jax", "onnx")
 KINDS = (
     "dense",
     "convolutional",

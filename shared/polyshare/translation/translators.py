@@ -14,7 +14,7 @@ import msgspec
 
 from polyshare.errors import Invalid
 from polyshare.translation import mlmodel
-from polyshare.translation.recognition import boosting, content, jax, onnx, sklearn
+from polyshare.translation.recognition import boosting, content, jax, onnx, sklearn, tensorflow, torch
 
 VERIFIER = "uv:verify"  # the environment of the gate
 
@@ -184,6 +184,22 @@ TRANSLATORS: tuple[Translator, ...] = (
     _booster("xgboost", "XGBoost (.json, .ubj)"),
     _booster("lightgbm", "LightGBM (.txt)"),
     _booster("catboost", "CatBoost (.cbm)"),
+    Translator(
+        name="tensorflow",
+        environment="uv:translator-tensorflow",
+        frameworks=("tensorflow", "keras", "tflite"),
+        recognises=tensorflow.recognises,
+        takes="a SavedModel folder, a Keras model (.keras or .h5), a TFLite model",
+        opset=18,
+    ),
+    Translator(
+        name="torch",
+        environment="uv:translator-torch",
+        frameworks=("pytorch", "torch", "keras-torch"),
+        recognises=torch.recognises,
+        takes="torch.export's .pt2, TorchScript, a state dict (.pt or .safetensors) with its source, Keras on PyTorch",
+        opset=20,
+    ),
     Translator(
         name="onnx",
         environment="uv:translator-onnx",

@@ -10,6 +10,7 @@ from pathlib import Path
 
 _HEAD = 256 * 1024
 _TAIL = 1024 * 1024
+_BROKEN = (OSError, ValueError, zipfile.BadZipFile)
 
 
 def head(path: Path) -> bytes:
@@ -30,23 +31,35 @@ def is_folder(path: Path) -> bool:
 
 def member(path: Path, name: str, most: int) -> bytes | None:
     """The first `most` bytes of a member of a zip archive, in bounded memory; None if there is no such."""
-    if not head(path).startswith(b"PK\x03\x04"):
-        return None
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - _TAIL))
-        tail = file.read(_TAIL)
-    # The directory of an archive is at its end. Python reads all of it: so only a small one is given to Python.
-    end = tail.rfind(b"PK\x05\x06")
-    if end < 0 or len(tail) < end + 22:
-        return None
-    size = int.from_bytes(tail[end + 12 : end + 16], "little")
-    if size > end:
+    if not _is_archive(path):
         return None
     try:
         with zipfile.ZipFile(path) as archive, archive.open(name) as opened:
             return opened.read(most)
-    except (KeyError, OSError, ValueError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error, EOFError):
+    except (KeyError, NotImplementedError, RuntimeError, zlib.error, EOFError, *_BROKEN):
         return None
+
+
+def members(path: Path) -> frozenset[str]:
+    """The last parts of the names in the directory of a zip archive; none if it is no archive."""
+    if not _is_archive(path):
+        return frozenset()
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return frozenset(name.rsplit("/", 1)[-1] for name in archive.namelist())
+    except _BROKEN:
+        return frozenset()
+
+
+def _is_archive(path: Path) -> bool:
+    """Whether it is a zip archive whose directory, at its end, is small: Python reads all of it."""
+    if not head(path).startswith(b"PK\x03\x04"):
+        return False
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _TAIL))
+        tail = file.read(_TAIL)
+    end = tail.rfind(b"PK\x05\x06")
+    return end >= 0 and len(tail) >= end + 22 and int.from_bytes(tail[end + 12 : end + 16], "little") <= end
 
 
 def is_pickle(data: bytes) -> bool:
