@@ -14,6 +14,9 @@ setup-dev: setup .make/dev  ## besides, what its tests need
 demo: setup  ## the whole path of the product on real data, in a temporary folder (KEEP=1 leaves the stack running)
 	$(BIN)/python demo/demo.py $(if $(KEEP),--keep)
 
+demo-polyglot: setup  ## one task in scikit-learn, XGBoost, TensorFlow and PyTorch, each translated, and one table of them
+	$(BIN)/python demo/polyglot.py $(if $(KEEP),--keep)
+
 up: setup  ## run the embedded stack in the foreground
 	$(BIN)/polyshare up
 
@@ -117,4 +120,4 @@ lock: .make/uv  ## resolve requirements/*.txt anew from pyproject.toml
 	@touch $@
 
 -include contracts/contracts.mk
-.PHONY: help images setup setup-dev demo up test lint bench openapi lock test-simulation test-faults test-translation translation-matrix test-qbft test-inboxes test-cluster test-e2e routes test-terraform
+.PHONY: help images setup setup-dev demo demo-polyglot up test lint bench openapi lock test-simulation test-faults test-translation translation-matrix test-qbft test-inboxes test-cluster test-e2e routes test-terraform

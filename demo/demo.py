@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -45,8 +46,9 @@ class Demo:
             )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
+def play(show: Callable[[Demo], None], about: str | None) -> None:
+    """Show something on a stack of its own, which is ended and removed after it unless --keep says not to."""
+    parser = argparse.ArgumentParser(description=about)
     parser.add_argument("--keep", action="store_true", help="leave the stack running")
     keep = parser.parse_args().keep
     folder = Path(tempfile.mkdtemp(prefix="polyshare-demo-"))
@@ -113,4 +115,4 @@ def show(demo: Demo) -> None:
 
 
 if __name__ == "__main__":
-    main()
+    play(show, __doc__)

@@ -152,13 +152,16 @@ class Workbench:
         return self.lay(path, name)
 
     def run(self, program: str, **arguments: str) -> Path:
-        """Run a program of the environment to its end; the folder that it wrote to. Raises NotRun with what it said."""
-        out = self._work / f"out-{program}"
+        """Run a program of the environment, or one laid out, to its end; the folder that it wrote to.
+
+        Raises NotRun with what it said.
+        """
+        out = self._work / f"out-{Path(program).name}"
         out.mkdir()
-        command = ["python", f"{PROGRAMS}/{program}", "--out", _OUT]
+        command = ["python", str(Path(PROGRAMS, program)), "--out", _OUT]
         for name, value in arguments.items():
             command += [f"--{name}", value]
-        log = self._work / f"{program}.log"
+        log = out.with_suffix(".log")
         mounts = (*self._mounts, *self._more, Mount(out, _OUT, writable=True))
         run = Run(self._prepared, tuple(command), mounts, self._environ, self._limits, log, devices=self._devices)
         finished = sandbox.choose("uv:").run(run)
