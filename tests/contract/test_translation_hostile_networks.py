@@ -1,4 +1,4 @@
-"""Hostile model files of TensorFlow and PyTorch: contained, reported as what they are, and nothing outside is touched."""
+"""Hostile model files of TensorFlow and PyTorch: contained, reported, and nothing outside is touched."""
 
 from __future__ import annotations
 

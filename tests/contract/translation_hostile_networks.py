@@ -1,5 +1,5 @@
 """Makes hostile model files of TensorFlow and PyTorch, inside their translators' environments.
-`python translation_hostile_networks.py KIND FOLDER [ARGUMENT…]`; arguments are files that the model tries to read or write.
+`python translation_hostile_networks.py KIND FOLDER [ARGUMENT…]`; arguments are files that it tries to read or write.
 """
 
 from __future__ import annotations
