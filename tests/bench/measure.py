@@ -21,11 +21,12 @@ Row = dict[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds, and what the process wrote to its standard output."""
+    """Seconds, what the process wrote to its standard output, and the most memory of one of its processes in bytes."""
 
     wall: float
     cpu: float
     output: str
+    peak: int
 
 
 def cost(command: Sequence[str | Path], environ: Mapping[str, str] | None = None) -> Cost:
@@ -46,7 +47,7 @@ def cost(command: Sequence[str | Path], environ: Mapping[str, str] | None = None
     wall = time.perf_counter() - started
     if process.returncode:
         raise RuntimeError(f"{command} ended with {process.returncode}: {output[-3000:]}")
-    return Cost(wall, usage.ru_utime + usage.ru_stime, output)
+    return Cost(wall, usage.ru_utime + usage.ru_stime, output, usage.ru_maxrss * 1024)
 
 
 def python(*arguments: str | Path) -> list[str | Path]:

@@ -48,6 +48,7 @@ class Workshop:
 
     folder: Path
     runs: list[Run] = field(default_factory=list)
+    finished: list[Finished] = field(default_factory=list)
     tamper: Callable[[str, Path], None] | None = None
     converted: Path | None = None  # an earlier conversion to use again
     limits: Limits = LIMITS
@@ -79,6 +80,7 @@ class Workshop:
             finished = Finished("done", "", 0, 0.0, 0.0, 0)
         else:
             finished = sandbox.choose(run.environment.reference).run(run, cancelled=ended)
+        self.finished.append(finished)
         if self.tamper is not None:
             self.tamper(program, out)
         return finished
