@@ -32,6 +32,7 @@ LOCK = "requirements.txt"
 SHARED = "programs.txt"  # names folders beside this one whose programs the environment has too, one a line
 WHEELS = "wheels.json"  # put in an installed environment last
 _INSTALL_SECONDS = 1800
+_SPARE_BYTES = 64 * 1024**2  # less left after an installation: CPython cuts bytecode silently when a disk is full
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,62}[a-z0-9])?")
 _IMAGE = re.compile(  # the grammar of distribution/reference, of hosts and names in lower case
     r"[a-z0-9][a-z0-9._-]*(:[0-9]{1,5}(?=/))?(/[a-z0-9][a-z0-9._-]*)*(:[A-Za-z0-9_][A-Za-z0-9_.-]{0,127})?"
@@ -174,6 +175,9 @@ def _install(folder: Path, home: Path, progress: Callable[[str], None]) -> None:
         wheels = _wheels(next((building / "venv" / "lib").glob("python*")) / "site-packages")
         (building / WHEELS).write_text(json.dumps(wheels))
         _readable(building)
+        if shutil.disk_usage(building).free < _SPARE_BYTES:
+            raise Unavailable(f"the disk of {home.parent} is full: free some space, then try again")
+        os.sync()  # what has its name is trusted for ever, also after a power loss
         try:
             building.rename(home)
         except OSError:

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from polyshare.errors import Invalid, Mismatch, NotFound
+from polyshare.errors import Invalid, Mismatch, NotFound, Unavailable
 from polyshare.jobs import environment
 from tests.unit.jobs.conftest import CACHE
 
@@ -79,6 +82,14 @@ def test_another_digest_than_this_installations_is_refused() -> None:
         environment.prepare(other, CACHE)
     with pytest.raises(Invalid, match="not pinned"):
         environment.prepare("uv:sklearn", CACHE)
+
+
+def test_an_environment_that_filled_the_disk_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some of its bytecode may be cut, which nothing else would tell before a job fails by it."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
+    with pytest.raises(Unavailable, match="is full: free some space"):
+        environment.prepare(environment.resolve("uv:verify"), tmp_path)
+    assert os.listdir(tmp_path) == []
 
 
 def test_a_prepared_environment_names_its_wheels_and_is_reused() -> None:
