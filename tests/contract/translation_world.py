@@ -58,6 +58,8 @@ class Workshop:
 
     def translate(self, trained: Path, options: Options | None = None, *, test: bool = True) -> Translated:
         self.folder.mkdir(parents=True, exist_ok=True)
+        for path in (trained / "model").rglob("*"):
+            path.chmod(path.stat().st_mode | 0o444)  # as a job's fetch does; safetensors writes for its owner alone
         return pipeline.translate(
             self._execute,
             work=self.folder,

@@ -95,11 +95,21 @@ def _from_function(
 
     def convert(opset: int) -> onnx.ModelProto:
         model = tf2onnx.convert.from_function(function, input_signature=specs, opset=opset)[0]
+        _bind(model, function.get_concrete_function().graph.captures)
         given = {f"input_{i}": one["name"] for i, one in enumerate(inputs)}
         graph.rename(model, given, {f"output_{i}": name for i, name in enumerate(outputs)})
         return model
 
     return Loaded(kind, loaded_by, inputs, outputs, native, convert)
+
+
+def _bind(model: onnx.ModelProto, captures: list[tuple[Any, Any]]) -> None:
+    """Constants that a function takes from outside, such as a Normalization's means, are made inputs by tf2onnx."""
+    values = {inner.name: outer for outer, inner in captures if outer.dtype != tf.resource}
+    bound = [one for one in model.graph.input if one.name in values]
+    for one in bound:
+        model.graph.initializer.append(onnx.numpy_helper.from_array(values[one.name].numpy(), one.name))
+        model.graph.input.remove(one)
 
 
 def _lite(path: Path) -> Loaded:

@@ -159,7 +159,7 @@ def _state_dict(folder: Path, path: Path, head: bytes, stated: dict[str, Any]) -
             f'{kind} can\'t be made with "arguments": {arguments} of signature.json: {error}'
         ) from error
     try:
-        module.load_state_dict(state)
+        module.load_state_dict(state, assign=True)  # in the state's own precision
     except RuntimeError as error:
         raise harness.Unsupported(f"the state dict does not fit {kind} of {source}: {error}") from error
     return _module(module, kind, by, [f"any: {source} is a program"], stated)

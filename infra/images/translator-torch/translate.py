@@ -10,6 +10,7 @@ from typing import Any
 import graph
 import harness
 import loading
+import mends
 import onnx
 import torch
 from torch.export import Dim
@@ -31,6 +32,7 @@ def convert(folder: Path, file: str, options: dict[str, Any]) -> tuple[bytes, di
         raise harness.Unsupported(
             f"torch.onnx does not write this model with opset {opset}: ask for one of 18 to {NEWEST_TRACED}"
         )
+    mends.rounding(converted)
     graph.check_operators(converted, "torch.onnx")
     roles = graph.roles(converted)
     signature = {
@@ -84,7 +86,7 @@ def _reason(error: Exception) -> str:
             "do with the length: give it a size, or build it without such a layer"
         )
     if isinstance(error, torch.onnx.errors.UnsupportedOperatorError):
-        causes.append("save the model by torch.export.save, or by torch.jit.trace")
+        causes.append("save the model by torch.export.save")
     return f"torch.onnx can't convert the model: {': '.join(causes)}"[:1000]
 
 

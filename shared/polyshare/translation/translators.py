@@ -55,6 +55,7 @@ class Translator:
     takes: str  # for the error that says what could have been given
     opset: int  # the newest that both its converter writes and ONNX Runtime takes
     within: tuple[str, ...] = ()  # frameworks whose files may be models of this one
+    only_stated: bool = False  # it takes files that are another's unless the model's own description names it
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,7 @@ def named(framework: str | None) -> Translator:
 def framework_of(path: Path) -> str | None:
     """The framework of the model that a file or a folder is; None if it is not clear."""
     if content.is_file(path):
-        found = [translator for translator in TRANSLATORS if translator.recognises(path)]
+        found = [translator for translator in _unstated() if translator.recognises(path)]
         return found[0].frameworks[0] if len(found) == 1 else None
     try:
         native = find(path)
@@ -100,8 +101,8 @@ def find(folder: Path) -> Native:
         raise Invalid(f"{source} says framework {signature.framework[:100]!r}; translated are: {_taken()}")
     place = _named_file(folder, signature.model, source) if signature.model else folder
     files = sorted(path for path in (place, *place.rglob("*")) if content.is_file(path))
-    found = _recognised(place, stated or list(TRANSLATORS))
-    if not found and stated and (other := _recognised(place, list(TRANSLATORS))):
+    found = _recognised(place, stated or _unstated())
+    if not found and stated and (other := _recognised(place, _unstated())):
         name, path = other[0][0].frameworks[0], other[0][1].relative_to(folder)
         raise Invalid(f"{source} says framework {signature.framework!r}, but {path} is a model of {name}: correct it")
     if not found and stated and len(files) == 1:
@@ -116,6 +117,10 @@ def find(folder: Path) -> Native:
         f"no model that can be translated among {names}; taken are: {_taken()}. "
         'If one is, add a signature.json with "framework" and "model"'
     )
+
+
+def _unstated() -> list[Translator]:
+    return [translator for translator in TRANSLATORS if not translator.only_stated]
 
 
 def _taken() -> str:
@@ -195,10 +200,19 @@ TRANSLATORS: tuple[Translator, ...] = (
     Translator(
         name="torch",
         environment="uv:translator-torch",
-        frameworks=("pytorch", "torch", "keras-torch"),
+        frameworks=("pytorch", "torch"),
         recognises=torch.recognises,
-        takes="torch.export's .pt2, TorchScript, a state dict (.pt or .safetensors) with its source, Keras on PyTorch",
+        takes="torch.export's .pt2, TorchScript, a state dict (.pt or .safetensors) with its source",
         opset=20,
+    ),
+    Translator(
+        name="keras-torch",
+        environment="uv:translator-torch",
+        frameworks=("keras-torch",),
+        recognises=tensorflow.is_keras,
+        takes="a Keras model (.keras or .h5) on PyTorch, whose signature.json says so",
+        opset=20,
+        only_stated=True,
     ),
     Translator(
         name="onnx",

@@ -166,9 +166,9 @@ for _net in ("Dense", "Convolutional", "Gated", "Attention", "Multi", "Tokens", 
     _declare("pt2", EXPORTED, _net, _exported)
 for _net in ("Dense", "Convolutional", "Recurrent", "Gated", "Multi", "Tokens", "Half", "Quantised"):
     _declare("script", SCRIPT, _net, _scripted)
-_declare("script", SCRIPT, "Attention", _scripted, "is_autocast_enabled.*trace it|trace it")
+_declare("script", SCRIPT, "Attention", _scripted, "is_autocast_enabled.*torch.export.save")
 _declare("trace", SCRIPT, "Recurrent", _traced)
-_declare("trace", SCRIPT, "Attention", _traced)
+_declare("trace", SCRIPT, "Attention", _traced, "_transformer_encoder_layer_fwd.*torch.export.save")
 for _net in _KINDS:
     _declare("state", STATE, _net, _state)
 _declare("safetensors", STATE, "Convolutional", _safetensors)
@@ -177,7 +177,7 @@ for _built, _kind in (
     ("multi", "several inputs or outputs"), ("integer", "integer inputs"), ("half", "float16 inputs"),
 ):  # fmt: skip
     _declare_keras(_built, _kind)
-_declare_keras("recurrent", "recurrent", "does not agree|unrolls")
+_declare_keras("recurrent", "recurrent", "recurrent layers of Keras on PyTorch")
 
 
 if __name__ == "__main__":

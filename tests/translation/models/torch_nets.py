@@ -78,7 +78,7 @@ class Multi(nn.Module):
 class Tokens(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 2)
+        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 4)
 
     def forward(self, tokens: Tensor) -> Tensor:
         return torch.softmax(self.head(self.table(tokens).mean(1)), -1)

@@ -12,6 +12,8 @@ _HDF5 = b"\x89HDF\r\n\x1a\n"
 def recognises(path: Path) -> bool:
     if content.is_folder(path):
         return content.is_file(path / "saved_model.pb")
-    head = content.head(path)
-    is_keras = head.startswith(_HDF5) or "model.weights.h5" in content.members(path)
-    return is_keras or head[4:8] == b"TFL3"
+    return is_keras(path) or content.head(path)[4:8] == b"TFL3"
+
+
+def is_keras(path: Path) -> bool:
+    return content.head(path).startswith(_HDF5) or "model.weights.h5" in content.members(path)

@@ -1,4 +1,4 @@
-"""PyTorch: torch.save's and torch.export's archives, TorchScript, safetensors; Keras files only where stated."""
+"""PyTorch: torch.save's and torch.export's archives, TorchScript, safetensors."""
 
 from __future__ import annotations
 
