@@ -19,7 +19,11 @@ MODELS = Models(
         KERAS: _NONE | _FLOAT,
         HDF5: _NONE | _FLOAT,
         SAVED: _NONE | _FLOAT,
-        LITE: _NONE | {"float16 inputs": "TFLite's converter writes no model of float16 inputs"},
+        LITE: _NONE
+        | {
+            "float16 inputs": "TFLite's converter writes no model of float16 inputs",
+            "recurrent": "TFLite's converter refuses the tensor lists of Keras's recurrent layers of a free batch",
+        },
     },
 )
 
