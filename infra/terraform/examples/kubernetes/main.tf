@@ -19,6 +19,9 @@ module "polyshare" {
   chown_volumes     = var.chown_volumes
   jobs              = var.jobs
   settings          = var.settings
+  pods              = var.pods
+
+  service_account_annotations = var.service_account_annotations
 
   ledger   = { own = merge(var.ledger.own, { storage = { size = var.storage.ledger, class = var.storage.class } }) }
   database = { storage = { size = var.storage.database, class = var.storage.class } }

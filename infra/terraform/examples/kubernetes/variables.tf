@@ -42,6 +42,7 @@ variable "network" {
     api       = object({ cidr = string, port = optional(number, 6443) })
     store_via = optional(set(string), [])
     registry  = optional(object({ cidr = string, port = optional(number, 443) }), { cidr = "0.0.0.0/0" })
+    inbox     = optional(object({ cidr = string, ports = optional(set(number), [443]) }))
   })
 }
 
@@ -93,6 +94,22 @@ variable "settings" {
   description = "More settings of the functions, by their names in polyshare/settings.py."
   type        = map(string)
   default     = {}
+}
+
+variable "service_account_annotations" {
+  description = "Annotations of the functions' ServiceAccounts, by function: an identity in a cloud, for one."
+  type        = map(map(string))
+  default     = {}
+}
+
+variable "pods" {
+  description = "What the pods of some functions have besides, by function: see the module functions."
+  type = map(object({
+    labels      = optional(map(string), {})
+    environment = optional(map(string), {})
+    secret      = optional(string)
+  }))
+  default = {}
 }
 
 variable "wait_seconds" {

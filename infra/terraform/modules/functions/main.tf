@@ -61,7 +61,7 @@ locals {
       spec = {
         template = {
           metadata = {
-            labels = local.labels
+            labels = merge(local.labels, try(var.pods[name].labels, {}))
             annotations = {
               "autoscaling.knative.dev/class"     = "kpa.autoscaling.knative.dev"
               "autoscaling.knative.dev/min-scale" = tostring(coalesce(try(var.scale[name].min, null), f.min_scale))
@@ -73,12 +73,13 @@ locals {
             enableServiceLinks   = false
             containerConcurrency = f.concurrency
             timeoutSeconds       = f.seconds
-            containers = [{
+            containers = [merge({
               name  = "function"
               image = var.images[f.image]
               env = concat(
                 [{ name = "FUNCTION_TARGET", value = name }],
                 [for key, value in local.settings_of[name] : { name = "POLYSHARE_${upper(key)}", value = value }],
+                [for key, value in try(var.pods[name].environment, {}) : { name = key, value = value }],
               )
               ports = [{ containerPort = 8080 }]
               resources = {
@@ -102,7 +103,7 @@ locals {
                 var.jwks == null ? [] : [{ name = "config", mountPath = "/config", readOnly = true }],
                 [for secret in local.secrets_of[name] : { name = "secret-${secret}", mountPath = "/secrets/${secret}", readOnly = true }],
               )
-            }]
+            }, try(var.pods[name].secret, null) == null ? {} : { envFrom = [{ secretRef = { name = var.pods[name].secret } }] })]
             volumes = concat(
               [{ name = "tmp", emptyDir = { sizeLimit = "64Mi" } }],
               var.jwks == null ? [] : [{ name = "config", configMap = { name = "polyshare-issuer" } }],

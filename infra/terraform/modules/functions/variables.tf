@@ -46,7 +46,7 @@ variable "functions" {
   nullable = false
 
   default = {
-    register_dataset = { reaches = ["broker", "database", "store", "issuer"] }
+    register_dataset = { reaches = ["broker", "database", "store", "issuer", "inbox"] }
     register_model   = { reaches = ["broker", "database", "store", "issuer", "registry"] }
     query_status     = { reaches = ["database", "issuer", "kubernetes"], secrets = ["database"], jobs = "queue", concurrency = 100 }
     fetch_asset      = { reaches = ["broker", "database", "store", "issuer"] }
@@ -55,7 +55,7 @@ variable "functions" {
     catalogue        = { reaches = ["database", "issuer"], secrets = ["database"] }
     mlaas            = { reaches = ["broker", "database", "store", "issuer", "ledger", "registry"], seconds = 600 }
     prove            = { reaches = ["database", "issuer", "ledger"], secrets = ["database"], image = "ledger" }
-    complete_job     = { reaches = ["broker", "database", "store"], public = false }
+    complete_job     = { reaches = ["broker", "database", "store", "inbox"], public = false }
     run_job = {
       reaches = ["broker", "database", "store", "kubernetes"], public = false, jobs = "runner", max_scale = 4
     }
@@ -66,7 +66,7 @@ variable "functions" {
     }
     # One round at a time, whoever asks for it.
     sweep = {
-      reaches   = ["broker", "database", "store", "kubernetes"], public = false, jobs = "runner"
+      reaches   = ["broker", "database", "store", "kubernetes", "inbox"], public = false, jobs = "runner"
       max_scale = 1, concurrency = 1, seconds = 600
     }
   }
@@ -213,4 +213,29 @@ variable "service_account_annotations" {
   type        = map(map(string))
   default     = {}
   nullable    = false
+}
+
+variable "pods" {
+  description = <<-EOT
+    What the pods of some functions have besides, by function: labels (Azure's workload identity asks for one), environment
+    variables of libraries, and the name of a Secret whose keys are more of them.
+  EOT
+  type = map(object({
+    labels      = optional(map(string), {})
+    environment = optional(map(string), {})
+    secret      = optional(string)
+  }))
+  default  = {}
+  nullable = false
+
+  validation {
+    condition     = length(setsubtract(keys(var.pods), keys(var.functions))) == 0
+    error_message = "There is no function ${join(" or ", setsubtract(keys(var.pods), keys(var.functions)))}."
+  }
+  validation {
+    condition = alltrue(flatten([
+      for pod in values(var.pods) : [for name in keys(pod.environment) : can(regex("^[A-Z_][A-Z0-9_]*$", name)) && !startswith(name, "POLYSHARE_")]
+    ]))
+    error_message = "An environment variable is upper-case letters, digits and underscores; those of POLYSHARE_ are given as `settings`."
+  }
 }

@@ -35,7 +35,12 @@ locals {
     namespace = null, labels = {}, cidr = try(var.ledger.at.cidr, "0.0.0.0/0"), ports = [try(var.ledger.at.port, 8545)]
   }
 
+  inbox = var.network.inbox == null ? {} : {
+    inbox = { namespace = null, labels = {}, cidr = var.network.inbox.cidr, ports = var.network.inbox.ports }
+  }
+
   destinations = merge(
+    local.inbox,
     {
       dns        = local.dns
       kubernetes = local.api
@@ -51,6 +56,7 @@ locals {
 
   # Requests to a function go through Knative's activator or its ingress.
   step_destinations = merge(
+    local.inbox,
     { dns = local.dns, kubernetes = local.api, store = module.storage.destination },
     { for caller in var.network.callers : "functions-${caller}" => { namespace = caller, labels = {}, cidr = null, ports = [80, 8012, 8080, 8081] } },
   )
@@ -153,6 +159,7 @@ module "functions" {
   destinations                = local.destinations
   scale                       = var.scale
   service_account_annotations = var.service_account_annotations
+  pods                        = var.pods
 
   depends_on = [kubectl_manifest.closed]
 }

@@ -133,13 +133,15 @@ variable "network" {
   description = <<-EOT
     How NetworkPolicies know the cluster: namespaces of Knative Serving and its ingress (`callers`), the API server's
     addresses as pods' packets have them behind the Service, the namespace of the ingress by which the store is reached,
-    the addresses of the KMS that keeps the ledger's key, where one does, and of the registry that images' tags are asked of.
+    the addresses of the KMS that keeps the ledger's key, where one does, of the registry that images' tags are asked of, and
+    of another cloud that has the inbox (setting `inbox_url`) with what gives credentials for it.
   EOT
   type = object({
     callers   = optional(set(string), ["knative-serving", "kourier-system"])
     api       = object({ cidr = string, port = optional(number, 6443) })
     store_via = optional(set(string), [])
     keys      = optional(object({ cidr = string, port = optional(number, 443) }))
+    inbox     = optional(object({ cidr = string, ports = optional(set(number), [443]) }))
     registry  = optional(object({ cidr = string, port = optional(number, 443) }), { cidr = "0.0.0.0/0" })
   })
   nullable = false
@@ -186,6 +188,17 @@ variable "service_account_annotations" {
   type        = map(map(string))
   default     = {}
   nullable    = false
+}
+
+variable "pods" {
+  description = "What the pods of some functions have besides, by function: see the module functions."
+  type = map(object({
+    labels      = optional(map(string), {})
+    environment = optional(map(string), {})
+    secret      = optional(string)
+  }))
+  default  = {}
+  nullable = false
 }
 
 variable "chown_volumes" {

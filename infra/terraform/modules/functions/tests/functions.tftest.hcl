@@ -251,3 +251,51 @@ run "a_private_key_among_the_public_ones_is_refused" {
 
   expect_failures = [var.jwks]
 }
+
+run "a_function_has_what_its_cloud_asks_of_its_pods" {
+  command = plan
+
+  variables {
+    pods = {
+      sweep = {
+        labels      = { "azure.workload.identity/use" = "true" }
+        environment = { AZURE_STORAGE_ACCOUNT_NAME = "models" }
+        secret      = "azure-inbox"
+      }
+    }
+  }
+
+  assert {
+    condition = [
+      for name in keys(output.services) : name
+      if lookup(output.manifests["service/${name}"].spec.template.metadata.labels, "azure.workload.identity/use", "") == "true" &&
+      contains(output.manifests["service/${name}"].spec.template.spec.containers[0].env, { name = "AZURE_STORAGE_ACCOUNT_NAME", value = "models" }) &&
+      try(output.manifests["service/${name}"].spec.template.spec.containers[0].envFrom[0].secretRef.name, "") == "azure-inbox"
+    ] == ["sweep"]
+    error_message = "sweep lacks its label, its variable or its Secret, or others have them too."
+  }
+  assert {
+    condition     = !strcontains(yamlencode(output.manifests["service/anchor"]), "envFrom")
+    error_message = "A function that was given no Secret names one."
+  }
+}
+
+run "pods_of_no_function_are_refused" {
+  command = plan
+
+  variables {
+    pods = { sweeper = { labels = {} } }
+  }
+
+  expect_failures = [var.pods]
+}
+
+run "a_setting_given_as_a_variable_is_refused" {
+  command = plan
+
+  variables {
+    pods = { sweep = { environment = { POLYSHARE_INBOX_URL = "az://drops" } } }
+  }
+
+  expect_failures = [var.pods]
+}

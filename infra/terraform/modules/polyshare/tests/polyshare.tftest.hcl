@@ -67,6 +67,25 @@ run "all_is_run_here" {
   }
 }
 
+run "an_inbox_in_another_cloud_is_reached_by_those_who_read_it" {
+  command = plan
+
+  variables {
+    network = { api = { cidr = "10.0.0.1/32" }, inbox = { cidr = "203.0.113.0/24" } }
+  }
+
+  assert {
+    condition = [
+      for name, manifest in module.functions.manifests : name if strcontains(yamlencode(manifest), "203.0.113.0/24")
+    ] == ["policy/complete_job", "policy/register_dataset", "policy/sweep"]
+    error_message = "Others than register_dataset, complete_job and sweep reach the inbox, or one of them doesn't."
+  }
+  assert {
+    condition     = strcontains(jsonencode(module.workflows.manifests), "203.0.113.0/24")
+    error_message = "The step that fetches what was dropped doesn't reach the inbox."
+  }
+}
+
 run "one_namespace_for_functions_and_jobs_is_refused" {
   command = plan
 
