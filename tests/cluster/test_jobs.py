@@ -143,8 +143,8 @@ def test_a_job_leaves_no_token_behind(cluster: Cluster, platform: Platform, imag
     job = platform.job_of(model)
     platform.until(model, "trained")
     kubectl("-n", cluster.namespace, "delete", "workflow", f"{job}-1")  # as its TTL will
-    wait(lambda: not cluster.get("secrets,jobs,persistentvolumeclaims", "-l", f"polyshare.job={job}"))
-    assert not [item for item in cluster.get("persistentvolumeclaims") if job in item["metadata"]["name"]]
+    wait(lambda: not cluster.get("secrets,jobs", "-l", f"polyshare.job={job}"))
+    wait(lambda: not [item for item in cluster.get("persistentvolumeclaims") if job in item["metadata"]["name"]])
 
 
 def test_files_of_the_inbox_become_a_dataset(platform: Platform) -> None:
