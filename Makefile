@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(CURDIR)/node_modules/.bin:$(PATH)
+# Certificates of the machine's own store count, as they do for pip: uv and Node would look at their own lists alone.
+export UV_SYSTEM_CERTS ?= 1
+export NODE_USE_SYSTEM_CA ?= 1
 .DEFAULT_GOAL := help
 
 help:  ## what there is to make

@@ -195,7 +195,8 @@ def _uv(arguments: list[str], progress: Callable[[str], None] = unheard) -> None
     found = str(uv) if uv.exists() else shutil.which("uv")
     if found is None:
         raise Unavailable("uv is not installed: install polyshare with its extra 'embedded'")
-    environ = {**os.environ, "SOURCE_DATE_EPOCH": "315532800", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
+    environ = {"UV_SYSTEM_CERTS": "1", **os.environ}  # the machine's own store of certificates, as pip does
+    environ |= {"SOURCE_DATE_EPOCH": "315532800", "PYC_INVALIDATION_MODE": "UNCHECKED_HASH"}
     said: deque[str] = deque(maxlen=20)
     with subprocess.Popen(
         [found, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environ
