@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -123,8 +124,11 @@ def hash_files(
     workers = workers or os.cpu_count() or 1
     files = [(path, os.stat(path)) for path in paths]
     tasks = list(_tasks([(path, stat.st_size) for path, stat in files]))
-    with ThreadPoolExecutor(workers, thread_name_prefix="hash") as pool:
-        done = (digest for batch in pool.map(lambda task: _hash_task(task, on_bytes), tasks) for digest in batch)
+    with ExitStack() as stack:
+        each: Callable[..., Iterator[list[bytes]]] = map  # a pool costs more than hashing one small file
+        if len(tasks) > 1:
+            each = stack.enter_context(ThreadPoolExecutor(workers, thread_name_prefix="hash")).map
+        done = (digest for batch in each(lambda task: _hash_task(task, on_bytes), tasks) for digest in batch)
         for path, stat in files:
             parts = tuple(next(done) for _ in range(part_count(stat.st_size)))
             now = os.stat(path)

@@ -12,12 +12,12 @@ from polyshare.assets import Caller, Kind, Role, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.locks import lock_asset
-from polyshare.catalogue.tables import assets, audit, files, grants, inbox_drops, jobs, parents, stages, writes
+from polyshare.catalogue.tables import assets, audit, files, grants, jobs, parents, stages, writes
 from polyshare.errors import Conflict, Erased, Invalid
 from polyshare.ledger.record import revocation_digest
 from polyshare.operations import conformance, journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, find_to_govern, note, organisation_of
-from polyshare.operations.register import drop_document
+from polyshare.operations.documents import drop_document
 from polyshare.operations.uploads import parts_key
 from polyshare.ports import Bucket
 
@@ -148,7 +148,7 @@ def finish_erasing(ports: Ports, asset: str) -> None:
         unused = keys - set(connection.scalars(others.where(files.c.key.in_(mine), assets.c.erased.is_(None))))
         linked = connection.execute(sa.select(parents).where(parents.c.asset == asset).order_by(parents.c.position))
         above = [{"parent": link.parent, "role": link.role} for link in linked]
-        dropped = connection.execute(sa.select(inbox_drops).where(inbox_drops.c.asset == asset)).first()
+        drop = drop_document(connection, asset)
     ports.store().delete(Bucket.BLOBS, [name for key in sorted(unused) for name in (key, parts_key(key))])
     journal.bury(
         ports,
@@ -167,7 +167,7 @@ def finish_erasing(ports: Ports, asset: str) -> None:
             "address": row.address,
             "parents": above,  # the ledger has them too
             "files": [],
-            "drop": drop_document(dropped),  # or its files in the inbox would become a dataset again
+            "drop": drop,  # or its files in the inbox would become a dataset again
             "erased": row.erased,
             "outcome": row.outcome,
             "revoked": row.revoked,

@@ -24,7 +24,7 @@ from polyshare.assets import Caller, Kind, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.locks import lock, lock_asset
-from polyshare.catalogue.tables import assets, files, idempotency, inbox_drops, jobs, parents, stages, uploads, writes
+from polyshare.catalogue.tables import assets, files, idempotency, jobs, parents, stages, uploads, writes
 from polyshare.errors import Conflict, Erased, Invalid, Mismatch, NotFound, TooLarge
 from polyshare.hashing import digest_bytes
 from polyshare.ledger.record import Record, asset_address, trust_root
@@ -32,6 +32,7 @@ from polyshare.manifest import Manifest, commitment
 from polyshare.metadata import Metadata, check_fields
 from polyshare.operations import journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, organisation_of
+from polyshare.operations.documents import links_of, read_registration, registration_document
 from polyshare.operations.reserve import is_reserved, take
 from polyshare.operations.uploads import (
     Stored,
@@ -53,9 +54,12 @@ DERIVED = (  # metadata that we write
 
 # Made once: SQLAlchemy takes as long to make a statement as to run it, and these are run for every registration.
 _ASSET = sa.select(assets).where(assets.c.id == sa.bindparam("asset"))
-_FILES = sa.select(files).where(files.c.asset == sa.bindparam("asset")).order_by(files.c.position)
-_DROP = sa.select(inbox_drops).where(inbox_drops.c.asset == sa.bindparam("asset"))
-_ASKED = sa.select(idempotency).where(idempotency.c.asset == sa.bindparam("asset"))
+_ACKNOWLEDGE = (  # locks the row, as `lock_asset`
+    assets.update()
+    .where(assets.c.id == sa.bindparam("asset"), assets.c.state == State.REGISTERING)
+    .values(state=sa.bindparam("into"))
+)
+_STORED = uploads.update().where(uploads.c.id == sa.bindparam("asset")).values(brought=None)
 _BEGUN = sa.select(idempotency).where(
     idempotency.c.subject == sa.bindparam("subject"), idempotency.c.key == sa.bindparam("key")
 )
@@ -129,10 +133,10 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
                 "fields": {**registration.metadata, **declaration.fields},
                 "request": declaration.request,
             }
-            if key:
-                mine = {"subject": subject, "key": key, "request": asked, "asset": asset, "at": now}
-                connection.execute(idempotency.insert(), mine)
-            begun = _begin(connection, ports, caller, declaration, values, complete)
+            under = [{"subject": subject, "key": key, "request": asked, "asset": asset, "at": now}] if key else []
+            if under:
+                connection.execute(idempotency.insert(), under)
+            begun = _begin(connection, ports, caller, declaration, values, under, complete)
     if begun is not None and begun.frozen is not None:
         return registered(acknowledge(ports, *begun.frozen))
     return progress(ports, asset, None if begun is None or declaration.reserved else begun.absent)
@@ -152,6 +156,7 @@ def _begin(
     caller: Caller,
     declaration: Declaration,
     values: dict[str, Any],
+    asked: Sequence[dict[str, Any]],
     complete: bool,
 ) -> _Begun:
     asset, organisation, now = values["id"], values["organisation"], values["created"]
@@ -171,11 +176,16 @@ def _begin(
     brought = {path: declaration.brought[path] for path in absent}
     stored = stored_by(organisation, asset, manifest, reused)
     _take_turn(connection, asset, organisation, values["name"], reused)
-    connection.execute(assets.insert(), values | _frozen(connection, ports, SimpleNamespace(**values), manifest))
-    write_files(connection, asset, "source" if declaration.request is not None else "content", stored)
+    declared: Any = SimpleNamespace(**values)
+    values |= _frozen(connection, ports, declared, manifest)
+    row: Any = SimpleNamespace(**values, anchored=None)  # as it would be read
+    held = file_rows(asset, _part_of(row), stored)
+    connection.execute(assets.insert(), values)
+    write_files(connection, held)
     open_upload(connection, ports, asset, organisation, manifest, reused, brought)
-    row = connection.execute(_ASSET, {"asset": asset}).one()
-    return _Begun(absent, (row, registration_document(connection, row), brought))
+    links = links_of(connection, row)
+    document = registration_document(row, held=held, links=links, job=declaration.job, asked=asked)
+    return _Begun(absent, (row, document, brought))
 
 
 def progress(ports: Ports, asset: str, absent: Sequence[str] | None = None) -> Registered | Uploading:
@@ -251,7 +261,7 @@ def freeze(
         _take_turn(connection, asset, row.organisation, row.name, reused)
         values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
         connection.execute(assets.update().where(assets.c.id == asset).values(**values))
-        write_files(connection, asset, "source" if row.request is not None else "content", stored)
+        write_files(connection, file_rows(asset, _part_of(row), stored))
         close(connection, asset)
         also(connection)
         return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
@@ -279,7 +289,7 @@ def acknowledge(
     """
     if document is None or brought is None:
         with ports.catalogue.reading() as connection:
-            document = registration_document(connection, row)
+            document = read_registration(connection, row)
             brought = brought_along(connection, row.id)
     if row.supersedes is not None:
         with ports.catalogue.reading() as connection:
@@ -290,14 +300,11 @@ def acknowledge(
     journal.register(ports, row.id, document, {keys[path]: data for path, data in brought.items()})
     with ports.catalogue.transaction(flushed=False) as connection:
         now = ports.clock.now()
-        current = lock_asset(connection, row.id)
-        assert current is not None
-        if current.state != State.REGISTERING:
-            return current
-        if brought:
-            connection.execute(uploads.update().where(uploads.c.id == row.id), {"brought": None})
         state = State.QUEUED if row.request is not None else State.REGISTERED
-        connection.execute(assets.update().where(assets.c.id == row.id), {"state": state})
+        if connection.execute(_ACKNOWLEDGE, {"asset": row.id, "into": state}).rowcount == 0:
+            return connection.execute(_ASSET, {"asset": row.id}).one()
+        if brought:
+            connection.execute(_STORED, {"asset": row.id})
         connection.execute(stages.insert(), {"asset": row.id, "stage": State.REGISTERED, "at": now})
         queue_registration(connection, ports, row)
         outbox.append(connection, events.ASSET_REGISTERED, subject=row.id, ports=ports)
@@ -306,12 +313,12 @@ def acknowledge(
                 jobs.update().where(jobs.c.asset == row.id).values(traceparent=traceparent() or jobs.c.traceparent)
             )
             outbox.append(connection, events.JOB_READY, subject=row.id, ports=ports)
-        return current
+        return row
 
 
 def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> None:
     """Ask anchor to write an asset's record, after those it links to."""
-    after = [link.parent for link in _links(connection, row)]
+    after = [link.parent for link in links_of(connection, row)]
     connection.execute(
         writes.insert(),
         {
@@ -325,69 +332,25 @@ def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> N
     )
 
 
-def registration_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
-    """What the journal keeps of a registration: enough to rebuild its rows."""
-    mine = {"asset": row.id}
-    held = connection.execute(_FILES, mine).all()
-    has_job = row.request is not None
-    action = connection.scalar(sa.select(jobs.c.action).where(jobs.c.asset == row.id)) if has_job else None
-    dropped = connection.execute(_DROP, mine).first()
-    asked = connection.execute(_ASKED, mine)
-    return {
-        "id": row.id,
-        "kind": row.kind,
-        "organisation": row.organisation,
-        "owner": row.owner,
-        "name": row.name,
-        "version": row.version,
-        "supersedes": row.supersedes,
-        "visibility": row.visibility,
-        "created": row.created,
-        "salt": row.salt.hex(),
-        "content_root": row.content_root.hex(),
-        "metadata": row.metadata,
-        "record": row.record.hex(),
-        "address": row.address,
-        "request": row.request,
-        "job": action,
-        "parents": [{"parent": r.parent, "role": r.role} for r in _links(connection, row)],
-        "files": files_document(held),
-        # So that whoever did not hear of it and asks again, after the database was lost, gets this one.
-        "asked": [{"subject": r.subject, "key": r.key, "request": r.request.hex(), "at": r.at} for r in asked],
-        "drop": drop_document(dropped),
-    }
+def file_rows(asset: str, part: str, stored: Sequence[Stored]) -> list[dict[str, Any]]:
+    """Which blobs hold an asset's files, for `write_files`."""
+    return [
+        {
+            "asset": asset,
+            "part": part,
+            "position": position,
+            "path": item.entry.path,
+            "size": item.entry.size,
+            "digest": str(item.entry.digest),
+            "key": item.key,
+        }
+        for position, item in enumerate(stored)
+    ]
 
 
-def drop_document(dropped: sa.Row[Any] | None) -> dict[str, str] | None:
-    """What the journal keeps of the inbox drop that an asset came from."""
-    if dropped is None:
-        return None
-    return {"prefix": dropped.prefix, "etag": dropped.etag, "listing": dropped.listing}
-
-
-def files_document(rows: Sequence[sa.Row[Any]]) -> list[dict[str, Any]]:
-    """Rows of `files` as the journal keeps them."""
-    return [{"part": r.part, "path": r.path, "size": r.size, "digest": r.digest, "key": r.key} for r in rows]
-
-
-def write_files(connection: sa.Connection, asset: str, part: str, stored: Sequence[Stored]) -> None:
-    """Note which blobs hold an asset's files."""
-    if stored:
-        connection.execute(
-            files.insert(),
-            [
-                {
-                    "asset": asset,
-                    "part": part,
-                    "position": position,
-                    "path": item.entry.path,
-                    "size": item.entry.size,
-                    "digest": str(item.entry.digest),
-                    "key": item.key,
-                }
-                for position, item in enumerate(stored)
-            ],
-        )
+def write_files(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
+    if rows:
+        connection.execute(files.insert(), rows)
 
 
 def registered(row: Asset) -> Registered:
@@ -402,9 +365,12 @@ def registered(row: Asset) -> Registered:
     )
 
 
-def _frozen(
-    connection: sa.Connection, ports: Ports, row: Asset | SimpleNamespace, manifest: Manifest
-) -> dict[str, Any]:
+def _part_of(row: Asset) -> str:
+    """What the files are that come with a declaration: those of a job are its training code."""
+    return "source" if row.request is not None else "content"
+
+
+def _frozen(connection: sa.Connection, ports: Ports, row: Asset, manifest: Manifest) -> dict[str, Any]:
     before = None
     version = None
     if row.name is not None:
@@ -437,7 +403,7 @@ def _frozen(
         commitment=commitment(salt, content_root),
         metadata_root=sealed.root,
         supersedes=bytes.fromhex(before.address[2:]) if before else None,
-        parents=tuple(bytes.fromhex(link.address[2:]) for link in _links(connection, row)),
+        parents=tuple(bytes.fromhex(link.address[2:]) for link in links_of(connection, row)),
         environment=bytes.fromhex(request["environment"].rpartition(":")[2]) if request else None,
         opset=request["opset"] if request and row.kind == Kind.TRANSLATION else None,
     ).encode()
@@ -453,14 +419,6 @@ def _frozen(
         "record": record,
         "address": "0x" + address.hex(),
     }
-
-
-def _links(connection: sa.Connection, row: Asset | SimpleNamespace) -> Sequence[sa.Row[Any, Any, Any]]:
-    """What an asset was made from, in order: parent, role, address. A dataset was made from nothing."""
-    if row.kind == Kind.DATASET:
-        return []
-    linked = sa.select(parents.c.parent, parents.c.role, assets.c.address).join(assets, parents.c.parent == assets.c.id)
-    return connection.execute(linked.where(parents.c.asset == row.id).order_by(parents.c.position)).all()
 
 
 def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hmac
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 from typing import Any
 
@@ -26,8 +26,9 @@ from polyshare.manifest import Entry, Manifest, commitment
 from polyshare.metadata import Metadata
 from polyshare.operations import journal
 from polyshare.operations.access import Asset
+from polyshare.operations.documents import files_document
 from polyshare.operations.jobs import channels_of, held, upload_of
-from polyshare.operations.register import acknowledge, files_document, freeze, manifest_of, write_files
+from polyshare.operations.register import acknowledge, file_rows, freeze, manifest_of, write_files
 from polyshare.operations.uploads import Stored, collect
 from polyshare.ports import Result
 
@@ -93,9 +94,8 @@ def finish(ports: Ports, job: str) -> None:
         state = connection.scalar(sa.select(jobs.c.state).where(jobs.c.id == job))
         if state in ("done", "failed"):
             return
-        held = connection.execute(
-            sa.select(files).where(files.c.asset == asset.id, files.c.part.in_(("result", "report")))
-        ).all()
+        mine = sa.select(files).where(files.c.asset == asset.id, files.c.part.in_(("result", "report")))
+        held = connection.execute(mine).mappings()
         journal.append(connection, ports, asset.id, "result", result_document(asset, held))
         end = State.FAILED if asset.outcome == FAILED else _END[row.action][1]
         connection.execute(assets.update().where(assets.c.id == asset.id).values(state=end))
@@ -139,7 +139,7 @@ def ledger_result(asset: Asset) -> Result:
     )
 
 
-def result_document(asset: Asset, held: list[sa.Row[Any]] | Any) -> dict[str, Any]:
+def result_document(asset: Asset, held: Iterable[Mapping[Any, Any]]) -> dict[str, Any]:
     """What the journal keeps of a result."""
     return {
         "outcome": asset.outcome,
@@ -259,8 +259,8 @@ def _accept(
                 provenance=provenance,
             )
         )
-        write_files(connection, asset.id, "result", results)
-        write_files(connection, asset.id, "report", reports)
+        write_files(connection, file_rows(asset.id, "result", results))
+        write_files(connection, file_rows(asset.id, "report", reports))
 
 
 def _collected(ports: Ports, row: sa.Row[Any], asset: Asset, listed: list[File]) -> list[Stored]:
