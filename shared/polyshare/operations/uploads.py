@@ -282,11 +282,11 @@ def _shared(
 
     A few are asked for one by one, as a list of values makes a statement that has to be compiled every time.
     """
-    mine = _below(f"{organisation}/")
 
     def one(digest: Any, size: Any) -> sa.Select[Any]:
         held = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset)
-        held = held.where(files.c.digest == digest, files.c.size == size, *mine, readable(caller, now))
+        held = held.where(files.c.digest == digest, files.c.size == size, *_below(f"{organisation}/"))
+        held = held.where(readable(caller, now))
         held = held.where(assets.c.organisation == organisation, assets.c.erased.is_(None))
         held = held.where(assets.c.state.not_in(UNACKNOWLEDGED))  # what came along may not be in the store before
         return held.order_by(files.c.key).limit(1)

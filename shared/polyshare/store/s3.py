@@ -12,8 +12,7 @@ import re
 import ssl
 import threading
 from base64 import b64encode
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 from urllib.parse import urlsplit
@@ -27,7 +26,6 @@ from polyshare.wire import Connections, Reply
 _CHECKSUM = "x-amz-checksum-sha256"
 _CONNECT_SECONDS, _READ_SECONDS, _ATTEMPTS = 5, 60, 3
 _SIGNED_SECONDS = 300  # that a request of our own may be under way
-_PUTS_AT_ONCE = 16  # besides those that their callers make themselves
 _DELETE_AT_ONCE = 1000  # S3's limit
 _MISSING = {"NoSuchKey", "NoSuchUpload", "404", "NotFound"}
 _BAD_PARTS = {"InvalidPart", "InvalidPartOrder", "EntityTooSmall", "BadDigest", "InvalidRequest"}
@@ -60,7 +58,6 @@ class S3Store:
         self._signer = Signer(public_endpoint or endpoint, region, keys)
         self._own_signer = Signer(endpoint, region, keys)
         self._connections = Connections(idle=_READ_SECONDS, tls=_tls)
-        self._pool = ThreadPoolExecutor(_PUTS_AT_ONCE, thread_name_prefix="store")
         self._made: Any = None
         self._lock = threading.Lock()
 
@@ -75,20 +72,20 @@ class S3Store:
                 self._call("create_bucket", Bucket=name)
 
     def put(self, bucket: Bucket, key: str, data: bytes, *, if_absent: bool = False) -> bool:
-        headers = {_CHECKSUM: b64encode(hashlib.sha256(data).digest()).decode()}
-        if if_absent:
-            headers["if-none-match"] = "*"
-        return self._request("PUT", bucket, key, headers, data, expected=412) is not None
+        return self._put(Put(bucket, key, data, if_absent=if_absent))
 
     def put_all(self, puts: Sequence[Put]) -> None:
-        others = [self._pool.submit(self.put, p.bucket, p.key, p.data, if_absent=p.if_absent) for p in puts[1:]]
-        try:
-            for one in puts[:1]:
-                self.put(one.bucket, one.key, one.data, if_absent=one.if_absent)
-        finally:
-            wait(others)
-        for other in others:
-            other.result()
+        """Each is sent before the first is answered, on a connection of its own: at once, without threads."""
+        if puts:
+            self._put(puts[0], meanwhile=lambda: self.put_all(puts[1:]))
+
+    def _put(self, put: Put, meanwhile: Callable[[], None] = lambda: None) -> bool:
+        headers = {_CHECKSUM: b64encode(hashlib.sha256(put.data).digest()).decode()}
+        if put.if_absent:
+            headers["if-none-match"] = "*"
+        return (
+            self._request("PUT", put.bucket, put.key, headers, put.data, expected=412, meanwhile=meanwhile) is not None
+        )
 
     def get(self, bucket: Bucket, key: str) -> bytes:
         found = self._try("get_object", {"NoSuchKey"}, Bucket=self._buckets[bucket], Key=key)
@@ -235,13 +232,25 @@ class S3Store:
         self._try("abort_multipart_upload", {"NoSuchUpload"}, **request)
 
     def _request(
-        self, method: str, bucket: Bucket, key: str, headers: Mapping[str, str], data: bytes = b"", *, expected: int
+        self,
+        method: str,
+        bucket: Bucket,
+        key: str,
+        headers: Mapping[str, str],
+        data: bytes = b"",
+        *,
+        expected: int,
+        meanwhile: Callable[[], None] = lambda: None,
     ) -> Reply | None:
-        """A request of ours without boto3; None where the store answers with the status `expected`."""
+        """A request of ours without boto3; None where the store answers with the status `expected`.
+
+        `meanwhile` is done while the store works at it, and again where it is sent again.
+        """
         name = self._buckets[bucket]
 
         def send(connection: http.client.HTTPConnection) -> Reply:
             connection.request(method, self._connections.target(url), data if method == "PUT" else None, dict(headers))
+            meanwhile()
             return self._connections.reply(connection)
 
         for attempt in range(1, _ATTEMPTS + 1):
