@@ -23,8 +23,13 @@ if TYPE_CHECKING:
     from polyshare.store.keys import Given, Role
 
 
-_GATHER_SECONDS = 0.25
 _ending = threading.Event()
+
+
+def pace(came: int) -> float:
+    """Seconds from one round of work that takes all there is to the next. The more came, the longer: together they cost
+    less, and under load that leaves more for those who wait for an answer."""
+    return min(0.25 + came / 50, 1.0)
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Ports:
     random: Random = field(default_factory=SystemRandom)
     holder: str = field(default_factory=lambda: f"{os.getpid()}-{uuid.uuid4().hex[:8]}")  # who holds a lease
     wake: Callable[[], None] = lambda: None  # the relay, after a commit
-    gather: Callable[[], None] = lambda: None  # wait for what else is about to be anchored, to take it together
+    gather: Callable[[float, int], None] = lambda began, came: None  # wait for more to anchor since a round of so many
     telemetry: Telemetry = field(default_factory=Silent)
     ending: Callable[[], bool] = lambda: False  # whether this process was told to end: begin nothing long
     close: Callable[[], None] = lambda: None  # hand on what is left, once no operation runs any more
@@ -108,7 +113,7 @@ def build(settings: Settings) -> Ports:
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
         inbox_elsewhere=cache(lambda: _cloud_inbox(settings.inbox_url)) if settings.inbox_url else None,
         wake=relay.wake,
-        gather=lambda: time.sleep(_GATHER_SECONDS),
+        gather=lambda began, came: time.sleep(min(max(0.0, began + pace(came) - time.time()), pace(came))),
         telemetry=telemetry,
         ending=is_ending,
         close=close,
@@ -121,11 +126,10 @@ class Relay:
     """Sends the outbox after a commit, in threads of its own; what they can't send, `sweep` does.
 
     They are a few, so that a slow taker holds up no other event. The first commit is sent at once; those that follow
-    within `_PACE` are sent together, which costs the takers less than one by one.
+    within `pace` are sent together, which costs the takers less than one by one.
     """
 
     _THREADS = 4
-    _PACE = 0.25  # seconds
     _LAST = 5.0  # seconds in which what is being sent at the end must be taken; sweep sends the rest
 
     def __init__(self) -> None:
@@ -133,7 +137,7 @@ class Relay:
         self._changed = threading.Condition()
         self._due = False
         self._pausing = False  # a thread waits for its time to send all there will be by then
-        self._sent = 0.0
+        self._next = 0.0  # when it is time, on the monotonic clock
         self._idle = 0
         self._threads: list[threading.Thread] = []
         self._closing = False
@@ -164,8 +168,8 @@ class Relay:
 
         while self._wait():
             try:
-                while self.ports is not None and deliver(self.ports) and not self._closing:
-                    pass
+                while self.ports is not None and (sent := deliver(self.ports)) and not self._closing:
+                    self._next = time.monotonic() + pace(sent)
             except Exception:  # the relay must outlive any one event; sweep sends it again
                 logging.getLogger("polyshare").exception("the relay could not deliver")
 
@@ -177,10 +181,10 @@ class Relay:
             self._idle -= 1
             if not self._closing:
                 self._pausing = True
-                self._changed.wait(max(0.0, self._sent + self._PACE - time.monotonic()))
+                self._changed.wait(max(0.0, self._next - time.monotonic()))
             due = self._due
             self._pausing = self._due = False
-            self._sent = time.monotonic()
+            self._next = time.monotonic() + pace(0)
             return due
 
 

@@ -71,9 +71,10 @@ class _Anchoring:
     def run(self) -> int:
         ended = self._settle()
         while not self._ports.ending() and (batches := self._next_batches()):
+            began = self._ports.clock.now()
             self._store(batches)
             ended += self._settle()
-            self._ports.gather()
+            self._ports.gather(began, sum(map(len, batches)))
         return ended
 
     def _settle(self) -> int:
