@@ -21,13 +21,18 @@ class Superseded(Conflict):
     """The lease ran out and another holder took it."""
 
 
+def is_held(ports: Ports, name: str) -> bool:
+    """Whether somebody holds a lease, found out without a lock."""
+    with ports.catalogue.reading() as connection:
+        expires = connection.scalar(sa.select(leases.c.expires).where(leases.c.name == name))
+    return expires is not None and expires > ports.clock.now()
+
+
 def acquire(ports: Ports, name: str, seconds: float) -> Lease | None:
     """Take a lease that nobody holds, for so long; None if somebody does."""
-    now = ports.clock.now()
-    with ports.catalogue.reading() as connection:  # so that who only finds it held waits for no lock
-        held = connection.scalar(sa.select(leases.c.expires).where(leases.c.name == name))
-    if held is not None and held > now:
+    if is_held(ports, name):
         return None
+    now = ports.clock.now()
     try:
         with ports.catalogue.transaction() as connection:  # flushed: a fence that is forgotten would be given twice
             row = connection.execute(sa.select(leases).where(leases.c.name == name).with_for_update()).first()

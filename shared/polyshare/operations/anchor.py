@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from polyshare import events
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
-from polyshare.catalogue.lease import Lease, Superseded, acquire
+from polyshare.catalogue.lease import Lease, Superseded, acquire, is_held
 from polyshare.catalogue.tables import assets, stages, transactions, writes
 from polyshare.errors import Unavailable
 from polyshare.ledger.gas import TRANSACTION, gas_of
@@ -48,7 +48,7 @@ def anchor(ports: Ports) -> int:
     not answer or does not mine; the same call goes on from there.
     """
     ended = 0
-    while _has_work(ports):
+    while not is_held(ports, _LEASE) and _has_work(ports):
         if ports.ending():
             raise Unavailable("this instance of anchor ends: another one goes on", retry_after=1)
         lease = acquire(ports, _LEASE, _LEASE_SECONDS)
@@ -292,23 +292,26 @@ def _has_work(ports: Ports) -> bool:
         return bool(
             connection.execute(signed).first()
             or _halves_of_a_failed_one(connection)
-            or next(_ready(connection), None) is not None
+            or next(_ready(connection, page=1), None) is not None
         )
 
 
-def _ready(connection: sa.Connection) -> Iterator[Write]:
-    """Pending writes, oldest first, for which all that must be anchored before is. What waits is passed over."""
+def _ready(connection: sa.Connection, page: int = _PAGE) -> Iterator[Write]:
+    """Pending writes, oldest first, for which all that must be anchored before is. What waits is passed over.
+
+    `page` are read at first.
+    """
     last = 0
-    while page := connection.execute(
+    while found := connection.execute(
         sa.select(writes)
         .where(writes.c.state == "pending", writes.c.transaction.is_(None), writes.c.row > last)
         .order_by(writes.c.row)
-        .limit(_PAGE)
+        .limit(page)
     ).all():
-        needed = {write.row: {*write.after, *([write.asset] if write.action != "register" else [])} for write in page}
+        needed = {write.row: {*write.after, *([write.asset] if write.action != "register" else [])} for write in found}
         anchored = _anchored(connection, sorted(set().union(*needed.values())))
-        yield from (write for write in page if needed[write.row] <= anchored)
-        last = page[-1].row
+        yield from (write for write in found if needed[write.row] <= anchored)
+        last, page = found[-1].row, _PAGE
 
 
 def _anchored(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
