@@ -7,6 +7,7 @@ from typing import Any
 
 import harness
 import loading
+import skops.io  # noqa: F401  # scikit-learn with it: now, while the model is converted, and not when inputs are there
 
 
 def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:

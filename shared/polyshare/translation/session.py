@@ -51,8 +51,12 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._over.set()
+        self.end()
         self._pool.shutdown()
+
+    def end(self) -> None:
+        """Nothing more is asked: end the program, without waiting until it has ended."""
+        self._over.set()
 
     def ask(self, files: Mapping[str, Path], wanted: Sequence[str], optional: Sequence[str] = ()) -> dict[str, Path]:
         """Give one request's files and take its answer's, both by suffix: `<number>.<suffix>`.
