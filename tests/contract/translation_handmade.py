@@ -36,13 +36,17 @@ def convert(folder: Path, file: str, options: dict[str, Any]) -> tuple[bytes, di
     return model.SerializeToString(), base | signature
 
 
-def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def load(folder: Path, file: str) -> harness.Ready:
     evaluator = _evaluator(folder / file)
-    names = [one["name"] for one in signature["outputs"]]
-    return lambda arrays: dict(zip(names, evaluator.run(names, _objects(arrays)), strict=True))
+
+    def ready(signature: dict[str, Any]) -> harness.Answer:
+        names = [one["name"] for one in signature["outputs"]]
+        return lambda arrays: dict(zip(names, evaluator.run(names, _objects(arrays)), strict=True))
+
+    return ready
 
 
-def stages(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def stages(folder: Path, file: str) -> harness.Ready:
     evaluator = _evaluator(folder / file)
     makers = {name: node for node in evaluator.proto_.graph.node for name in node.output}
 
@@ -50,7 +54,7 @@ def stages(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer
         values = evaluator.run(None, _objects(arrays), intermediate=True)
         return {f"{name} ({makers[name].op_type})": value for name, value in values.items() if name in makers}
 
-    return answer
+    return lambda signature: answer
 
 
 def _evaluator(file: Path) -> ReferenceEvaluator:

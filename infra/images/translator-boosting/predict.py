@@ -11,8 +11,12 @@ import loading
 import numpy as np
 
 
-def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def load(folder: Path, file: str) -> harness.Ready:
     found = boosters.load(folder / file)
+    return lambda signature: _answer(found, signature)
+
+
+def _answer(found: boosters.Booster, signature: dict[str, Any]) -> harness.Answer:
     if hasattr(found.module, "answer") and found.is_file:
         from_file = found.module.answer(found.last, signature["native"]["classes"])
         return lambda arrays: from_file(loading.native_batch(None, signature["inputs"], arrays))

@@ -11,7 +11,11 @@ import loading
 import numpy as np
 
 
-def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def load(folder: Path, file: str) -> harness.Ready:
+    return lambda signature: _answer(folder, file, signature)
+
+
+def _answer(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
     model = jax.jit(loading.load(folder, file, signature["native"]))
 
     def answer(arrays: harness.Arrays) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import onnx
 import onnxruntime
 
 
-def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def load(folder: Path, file: str) -> harness.Ready:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -21,6 +21,10 @@ def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
     data = model.SerializeToString() if _has_other_files(folder / file) else str(folder / file)
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     dies = bool({"GRU", "LSTM"} & {node.op_type for node in model.graph.node})
+    return lambda signature: _answer(session, signature, dies=dies)
+
+
+def _answer(session: onnxruntime.InferenceSession, signature: dict[str, Any], *, dies: bool) -> harness.Answer:
     names = [one["name"] for one in signature["outputs"]]
     maps = signature["native"]["maps"]
     dtypes = {one["name"]: one["dtype"] for one in signature["inputs"]}

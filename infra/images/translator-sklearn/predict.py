@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import harness
 import loading
-import skops.io  # noqa: F401  # scikit-learn with it: now, while the model is converted, and not when inputs are there
 
 
-def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def load(folder: Path, file: str) -> harness.Ready:
     model, _ = loading.load(folder / file)
 
-    def answer(arrays: harness.Arrays) -> dict[str, Any]:
+    def answer(signature: dict[str, Any], arrays: harness.Arrays) -> dict[str, Any]:
         data = loading.native_batch(model, signature["inputs"], arrays)
         return {one["name"]: getattr(model, one["method"])(data) for one in signature["outputs"]}
 
-    return answer
+    return lambda signature: partial(answer, signature)
 
 
-def stages(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
+def stages(folder: Path, file: str) -> harness.Ready:
     """What each step of a pipeline gives, the scores of the last one included."""
     model, _ = loading.load(folder / file)
     *before, last = loading.steps(model)
 
-    def answer(arrays: harness.Arrays) -> dict[str, Any]:
+    def answer(signature: dict[str, Any], arrays: harness.Arrays) -> dict[str, Any]:
         data = loading.native_batch(model, signature["inputs"], arrays)
         found = {}
         for position, step in enumerate(before, 1):
@@ -35,7 +35,7 @@ def stages(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer
                 found[f"{len(before) + 1} {type(last).__name__}.{method}"] = getattr(last, method)(data)
         return found
 
-    return answer
+    return lambda signature: partial(answer, signature)
 
 
 if __name__ == "__main__":

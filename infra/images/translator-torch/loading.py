@@ -67,19 +67,32 @@ class Flat(torch.nn.Module):
         return pytree.tree_leaves(self.module(*values))
 
 
+WHOLE = ("keras", "exported")  # kinds of file that need no description of the model
+
+
+def kind_of(path: Path) -> str:
+    """What a file holds, by its first bytes and its members' names: keras, exported, script or state dict."""
+    head = _head(path)
+    members = _members(path) if head[:2] == b"PK" else set()
+    if "model.weights.h5" in members or head[:4] == b"\x89HDF":
+        return "keras"
+    if "archive_format" in members or "serialized_exported_program.json" in members:
+        return "exported"
+    return "script" if "constants.pkl" in members else "state dict"
+
+
 def load(folder: Path, file: str, stated: dict[str, Any]) -> Loaded:
     """The model in `folder`; `stated` is its own description. Raises harness.Unsupported."""
     path = folder / file
-    with path.open("rb") as opened:
-        head = opened.read(9)
-    members = _members(path) if head[:2] == b"PK" else set()
-    if "model.weights.h5" in members or head[:4] == b"\x89HDF":
-        return _keras(path)
-    if "archive_format" in members or "serialized_exported_program.json" in members:
-        return _exported(path)
-    if "constants.pkl" in members:
-        return _script(path, stated)
-    return _state_dict(folder, path, head, stated)
+    match kind_of(path):
+        case "keras":
+            return _keras(path)
+        case "exported":
+            return _exported(path)
+        case "script":
+            return _script(path, stated)
+        case _:
+            return _state_dict(folder, path, stated)
 
 
 def examples(inputs: list[dict[str, Any]]) -> list[torch.Tensor]:
@@ -128,8 +141,8 @@ def _script(path: Path, stated: dict[str, Any]) -> Loaded:
     return _module(module, f"TorchScript {name}", "torch.jit.load", ["any: TorchScript is a program"], stated)
 
 
-def _state_dict(folder: Path, path: Path, head: bytes, stated: dict[str, Any]) -> Loaded:
-    if head[8:9] == b"{":
+def _state_dict(folder: Path, path: Path, stated: dict[str, Any]) -> Loaded:
+    if _head(path)[8:9] == b"{":
         from safetensors.torch import load_file
 
         state, by = load_file(path), "safetensors"
@@ -229,6 +242,11 @@ def _module(module: Any, kind: str, by: str, untrusted: list[str], stated: dict[
 
 def _outputs(count: int, inputs: list[str]) -> list[str]:
     return graph.distinct(["output"] if count == 1 else [f"output_{i}" for i in range(count)], inputs)
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(9)
 
 
 def _members(path: Path) -> set[str]:

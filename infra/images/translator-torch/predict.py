@@ -9,13 +9,16 @@ import harness
 import loading
 
 
-def load(folder: Path, file: str, signature: dict[str, Any]) -> harness.Answer:
-    loaded = loading.load(folder, file, signature["native"])
+def load(folder: Path, file: str) -> harness.Ready:
+    early = loading.load(folder, file, {}) if loading.kind_of(folder / file) in loading.WHOLE else None
 
-    def answer(arrays: harness.Arrays) -> dict[str, Any]:
-        return dict(zip(loaded.outputs, loaded.call([arrays[one["name"]] for one in loaded.inputs]), strict=True))
+    def ready(signature: dict[str, Any]) -> harness.Answer:
+        loaded = early or loading.load(folder, file, signature["native"])
+        return lambda arrays: dict(
+            zip(loaded.outputs, loaded.call([arrays[one["name"]] for one in loaded.inputs]), strict=True)
+        )
 
-    return answer
+    return ready
 
 
 if __name__ == "__main__":

@@ -17,7 +17,8 @@ import numpy as np
 
 Arrays = dict[str, np.ndarray]
 Answer = Callable[[Arrays], dict[str, Any]]
-Load = Callable[[Path, str, dict[str, Any]], Answer]
+Ready = Callable[[dict[str, Any]], Answer]
+Load = Callable[[Path, str], Ready]
 
 _PAUSE = 0.01  # seconds between looks for the next round of inputs
 
@@ -44,13 +45,14 @@ def translate(convert: Callable[[Path, str, dict[str, Any]], tuple[bytes, dict[s
 def predict(load: Load, stages: Load | None = None) -> None:
     """`predict.py --model FOLDER --file NAME --inputs FOLDER --out FOLDER [--stages]`: the native model's answers.
 
-    `load(folder, file, signature)` gives a function from a batch's arrays, by input, to its answers, by output. It sees
-    no ONNX file, none of its outputs, and not where a batch comes from. `stages` likewise gives a function to the
-    values within the model, by a name that people understand, in the order in which they are computed.
+    `load(folder, file)` opens the model, and gives a function from the signature to one from a batch's arrays, by
+    input, to its answers, by output. They see no ONNX file, none of its outputs, and not where a batch comes from.
+    `stages` likewise ends in a function to the values within the model, by a name that people understand, in the order
+    in which they are computed.
 
-    Started early, it waits in the folder of inputs for signature.json, and then for 0.npz, 1.npz, … (arrays
-    `batch/input`) until there is a file `end`. Each is answered by 0.json (what the model refused, by batch) and 0.npz
-    (arrays `batch/output`) in the out folder.
+    Started early, it loads while the model is converted. Then it waits in the folder of inputs for signature.json, and
+    for 0.npz, 1.npz, … (arrays `batch/input`) until there is a file `end`. Each is answered by 0.json (what the model
+    refused, by batch) and 0.npz (arrays `batch/output`) in the out folder.
     """
     args = _arguments("model", "file", "inputs", "out", flags=("stages",))
     inputs, out = Path(args.inputs), Path(args.out)
@@ -58,10 +60,11 @@ def predict(load: Load, stages: Load | None = None) -> None:
         opened = stages if args.stages else load
         if opened is None:
             raise Unsupported("this translator can't show the values within a model")
+        ready = opened(Path(args.model), args.file)
         while not (inputs / "signature.json").exists():
             time.sleep(_PAUSE)
         signature = json.loads((inputs / "signature.json").read_text("utf-8"))
-        answer = opened(Path(args.model), args.file, signature)
+        answer = ready(signature)
         number = 0
         while True:
             ended = (inputs / "end").exists()  # looked for first: all rounds are there before it
