@@ -27,6 +27,7 @@ from polyshare.errors import (
 from polyshare.ledger.record import Record, result_digest, revocation_digest
 from polyshare.manifest import commitment
 from polyshare.metadata import Metadata
+from polyshare.operations.documents import read_registration
 from polyshare.operations.rebuild import rebuild
 from polyshare.ports import Bucket, Signed
 from tests.world import ADMIN, ALICE, ANONYMOUS, BOB, CAROL, DAVE, IMAGE, READER, Files, World, file_json
@@ -127,6 +128,19 @@ def test_a_model_brings_its_source_along(world: World) -> None:
     model = world.post("register_model", "/", body)
     world.settle(sweeps=1)
     assert world.row(assets, model.id).state == "trained"
+
+
+def test_the_journal_gets_of_what_came_along_the_document_that_the_rows_give(world: World) -> None:
+    files = Files({"train.py": b"x"}).listed(brought=True)
+    asked = {"dataset": world.dataset().id, "image": IMAGE, "source": files, "name": "reader", "metadata": {"n": 1}}
+    models = [world.post("register_model", "/", asked, key=f"k{version}") for version in (1, 2)]
+    for model in models:
+        row = world.row(assets, model.id)
+        with world.catalogue.reading() as connection:
+            read = read_registration(connection, row)
+        kept = msgspec.json.decode(world.store.get(Bucket.JOURNAL, f"{model.id}/registration"))
+        assert {name: kept[name] for name in read} == msgspec.to_builtins(read)
+        assert read["job"] == "train" and read["asked"] and read["parents"] and read["files"]
 
 
 def test_where_the_store_is_down_what_came_along_is_kept_until_it_is_back(world: World) -> None:
