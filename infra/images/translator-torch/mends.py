@@ -20,18 +20,18 @@ def rounding(model: ModelProto) -> None:
         quantised = {node.output[0]: node for node in inner.node if node.op_type == "QuantizeLinear"}
         nodes: list[onnx.NodeProto] = []
         for node in inner.node:
-            pair = quantised.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
-            zero = constants.get(node.input[2]) if pair and pair.input[1:] == node.input[1:] else None
+            quantise = quantised.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+            zero = constants.get(node.input[2]) if quantise and quantise.input[1:] == node.input[1:] else None
             scalar = zero is not None and not zero.dims
-            nodes += _rounded(pair.input[0], node, numpy_helper.to_array(zero)) if scalar else [node]
+            nodes += _rounded(quantise.input[0], node, numpy_helper.to_array(zero)) if scalar else [node]
         used = {name for node in nodes for name in node.input} | {one.name for one in inner.output}
         del inner.node[:]
         inner.node.extend(node for node in nodes if node.op_type != "QuantizeLinear" or node.output[0] in used)
 
 
-def _rounded(given: str, pair: onnx.NodeProto, zero: np.ndarray) -> list[onnx.NodeProto]:
+def _rounded(given: str, dequantise: onnx.NodeProto, zero: np.ndarray) -> list[onnx.NodeProto]:
     """As PyTorch computes it: (clip(round(x · (1 / scale)) + zero) - zero) · scale, the zero taken into the bounds."""
-    scale, gives = pair.input[1], pair.output[0]
+    scale, gives = dequantise.input[1], dequantise.output[0]
     span = np.iinfo(zero.dtype)
     nodes = [helper.make_node("Reciprocal", [scale], [f"{gives}/inverse"])]
     for name, value in (("low", span.min - int(zero)), ("high", span.max - int(zero))):

@@ -6,7 +6,7 @@ import sqlalchemy as sa
 
 from polyshare.tracing import traceparent
 
-REVISION = "0006"  # of migrations/versions that ends in these tables
+REVISION = "0007"  # of migrations/versions that ends in these tables
 metadata = sa.MetaData()
 
 
@@ -81,6 +81,7 @@ assets = sa.Table(
     sa.Column("revocation_reason", sa.Text),
     sa.Column("revocation_anchored", sa.Double),
     sa.Column("erased", sa.Double),
+    sa.Column("erase_again", sa.Double),  # when what is left of it in the store is looked for and deleted, once more
     sa.Column("journalled", sa.Integer, nullable=False, server_default="0"),  # journal objects written for it
     sa.UniqueConstraint("organisation", "name", "version"),
     sa.Index("assets_by_organisation", "organisation", "created", "id"),

@@ -18,10 +18,12 @@ from polyshare.ledger.record import revocation_digest
 from polyshare.operations import conformance, journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, find_to_govern, note, organisation_of
 from polyshare.operations.documents import drop_document
-from polyshare.operations.uploads import parts_key
+from polyshare.operations.jobs import uploads_of
+from polyshare.operations.uploads import below, parts_key, prefix
 from polyshare.ports import Bucket
 
 _PAGE = 100
+_UNDER_WAY = 900.0  # seconds that a request may hang and then still write
 
 
 def share(ports: Ports, caller: Caller, reference: str, body: Share) -> Grants:
@@ -125,7 +127,15 @@ def erase(ports: Ports, caller: Caller, reference: str, body: Erase) -> str:
             connection.execute(
                 assets.update()
                 .where(assets.c.id == asset.id)
-                .values(erased=now, fields={}, metadata=None, salt=None, content_root=None, result_salt=None)
+                .values(
+                    erased=now,
+                    erase_again=now,
+                    fields={},
+                    metadata=None,
+                    salt=None,
+                    content_root=None,
+                    result_salt=None,
+                )
                 .values(result_root=None, result_metadata=None, run=None, reason=None, request=_bare(asset))
             )
             connection.execute(jobs.update().where(jobs.c.asset == asset.id).values(log_tail=""))
@@ -139,17 +149,22 @@ def erase(ports: Ports, caller: Caller, reference: str, body: Erase) -> str:
 
 
 def finish_erasing(ports: Ports, asset: str) -> None:
-    """Delete what an erased asset left in the store; `sweep` repeats it after a crash."""
+    """Delete what an erased asset left in the store. `sweep` repeats it after a crash, and when nothing that was under
+    way then can write any more: a request that hung, a signed URL."""
     with ports.catalogue.reading() as connection:
         row = connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
         mine = sa.select(files.c.key).where(files.c.asset == asset)
         keys = set(connection.scalars(mine))
-        others = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset)
-        unused = keys - set(connection.scalars(others.where(files.c.key.in_(mine), assets.c.erased.is_(None))))
+        tried = connection.execute(sa.select(jobs).where(jobs.c.asset == asset)).all()
+        own = [prefix(row.organisation, upload) for upload in (asset, *(u for job in tried for u in uploads_of(job)))]
+        others = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset).where(assets.c.erased.is_(None))
+        wanted = sa.or_(files.c.key.in_(mine), *(sa.and_(*below(one)) for one in own))
+        used = set(connection.scalars(others.where(wanted)))
         linked = connection.execute(sa.select(parents).where(parents.c.asset == asset).order_by(parents.c.position))
         above = [{"parent": link.parent, "role": link.role} for link in linked]
         drop = drop_document(connection, asset)
-    ports.store().delete(Bucket.BLOBS, [name for key in sorted(unused) for name in (key, parts_key(key))])
+    keys |= {item.key.removesuffix(".parts") for one in own for item in ports.store().list(Bucket.BLOBS, one)}
+    ports.store().delete(Bucket.BLOBS, [name for key in sorted(keys - used) for name in (key, parts_key(key))])
     journal.bury(
         ports,
         asset,
@@ -174,8 +189,11 @@ def finish_erasing(ports: Ports, asset: str) -> None:
             "revocation_reason": row.revocation_reason,
         },
     )
+    settled = row.erased + _UNDER_WAY + ports.settings.url_seconds
+    again = settled if ports.clock.now() < settled else None
     with ports.catalogue.transaction() as connection:
         connection.execute(files.delete().where(files.c.asset == asset))
+        connection.execute(assets.update().where(assets.c.id == asset).values(erase_again=again))
 
 
 def audit_log(

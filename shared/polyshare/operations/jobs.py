@@ -147,7 +147,16 @@ def channels_of(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> di
 
 def upload_of(row: sa.Row[Any]) -> str:
     """The upload of a job's attempt; a fenced attempt writes below another prefix."""
-    return f"{row.id.replace('-', '')}{row.attempt:04d}"
+    return _upload(row.id, row.attempt)
+
+
+def uploads_of(row: sa.Row[Any]) -> list[str]:
+    """The uploads of all attempts so far."""
+    return [_upload(row.id, attempt) for attempt in range(1, row.attempt + 1)]
+
+
+def _upload(job: str, attempt: int) -> str:
+    return f"{job.replace('-', '')}{attempt:04d}"
 
 
 def part_digests(ports: Ports, key: str) -> list[str]:

@@ -107,6 +107,7 @@ def _restore(
         "revocation_anchored": now if any(state.revocation) else None,
         "journalled": len(changes),
         "erased": erased,
+        "erase_again": erased,
     }
     if erased:
         values |= {"revoked": registration["revoked"], "revocation_reason": registration["revocation_reason"]}
@@ -213,7 +214,14 @@ def _replay(connection: sa.Connection, asset: str, change: Mapping[str, Any]) ->
             connection.execute(mine.values(revoked=float(change["time"]), revocation_reason=change["reason"]))
         case "erase":  # its bytes may be gone already: sweep takes it to the end
             connection.execute(
-                mine.values(erased=change["time"], metadata=None, salt=None, content_root=None, result_salt=None)
+                mine.values(
+                    erased=change["time"],
+                    erase_again=change["time"],
+                    metadata=None,
+                    salt=None,
+                    content_root=None,
+                    result_salt=None,
+                )
             )
             conformance.forget(connection, asset)
             connection.execute(mine.values(result_root=None, result_metadata=None, run=None, reason=None))

@@ -13,7 +13,7 @@ from polyshare.assets import State
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox, tables
 from polyshare.catalogue.locks import lock_asset
-from polyshare.catalogue.tables import assets, files, idempotency, inbox, inbox_drops, jobs, uploads, writes
+from polyshare.catalogue.tables import assets, idempotency, inbox, inbox_drops, jobs, uploads, writes
 from polyshare.errors import PolyshareError
 from polyshare.jobs.job import RunState
 from polyshare.operations import inbox as drops
@@ -173,7 +173,7 @@ def _report_drops(ports: Ports) -> None:
 
 
 def _finish_erasures(ports: Ports) -> None:
-    left = sa.select(assets.c.id).where(assets.c.erased.is_not(None), sa.exists().where(files.c.asset == assets.c.id))
+    left = sa.select(assets.c.id).where(assets.c.erased.is_not(None), assets.c.erase_again <= ports.clock.now())
     _each(ports, _rows(ports, left), lambda row: finish_erasing(ports, str(row.id)))
 
 

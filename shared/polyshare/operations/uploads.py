@@ -264,7 +264,7 @@ def drop(ports: Ports, organisation: str, upload: str) -> None:
             sa.select(multiparts).where(multiparts.c.upload == upload, ~multiparts.c.completed)
         ).all()
         listed = [item.key for item in store.list(Bucket.BLOBS, prefix(organisation, upload))]
-        used = set(connection.scalars(sa.select(files.c.key).where(*_below(prefix(organisation, upload)))))
+        used = set(connection.scalars(sa.select(files.c.key).where(*below(prefix(organisation, upload)))))
     for row in unfinished:
         store.abort_multipart(Bucket.BLOBS, row.key, row.multipart)
     store.delete(Bucket.BLOBS, [key for key in listed if key.removesuffix(".parts") not in used])
@@ -285,7 +285,7 @@ def _shared(
 
     def one(digest: Any, size: Any) -> sa.Select[Any]:
         held = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset)
-        held = held.where(files.c.digest == digest, files.c.size == size, *_below(f"{organisation}/"))
+        held = held.where(files.c.digest == digest, files.c.size == size, *below(f"{organisation}/"))
         held = held.where(readable(caller, now))
         held = held.where(assets.c.organisation == organisation, assets.c.erased.is_(None))
         held = held.where(assets.c.state.not_in(UNACKNOWLEDGED))  # what came along may not be in the store before
@@ -308,7 +308,7 @@ def _shared(
     return found
 
 
-def _below(prefix: str) -> tuple[sa.ColumnElement[bool], ...]:
+def below(prefix: str) -> tuple[sa.ColumnElement[bool], ...]:
     """That a blob's key begins with a prefix which ends in a slash: a range of the index, whatever is in it."""
     first, last = _range(prefix)
     return files.c.key >= first, files.c.key < last
