@@ -51,6 +51,7 @@ class Settings:
     registries: str = ""  # image registries on private addresses, comma-separated; http://host:port for plain HTTP
     data: str = ""  # the embedded stack's data folder
     url_seconds: int = 300  # how long a presigned URL lives
+    hung_seconds: int = 900  # how long a request that hangs may go on, and then still write
     upload_seconds: int = 86_400  # how long an upload may take
     sweep_seconds: float = 2.0
     job_seconds: int = 3600

@@ -57,7 +57,7 @@ class Cluster:
         self._trace = trace
         self.store = MemoryStore(self.clock)
         self.ledger = SlowLedger(self.clock.now)
-        self.settings = settings_for(self.ledger, upload_seconds=UPLOAD_SECONDS)
+        self.settings = settings_for(self.ledger, upload_seconds=UPLOAD_SECONDS, hung_seconds=60)
         self.database = Database(_empty_catalogue(), self.scheduler)
         self.queue: dict[tuple[str, int], Job] = {}  # of the runner, on its disk
         self.lives: dict[str, Life] = {}

@@ -53,7 +53,7 @@ def unrest(connection: sa.Connection) -> list[str]:
         "transactions": sa.select(transactions.c.nonce).where(transactions.c.state == "signed"),
         "jobs": sa.select(jobs.c.action + " " + jobs.c.state).where(jobs.c.state.not_in(("done", "failed"))),
         "assets": sa.select(assets.c.state).where(assets.c.state.in_((State.UPLOADING, State.REGISTERING))),
-        "erasures": sa.select(files.c.key).join(assets, assets.c.id == files.c.asset).where(assets.c.erased > 0),
+        "erasures": sa.select(assets.c.id).where(assets.c.erase_again.is_not(None)),
         "uploads": sa.select(uploads.c.id).where(~uploads.c.closed),
     }
     found = {what: list(connection.scalars(query)) for what, query in left.items()}
@@ -353,7 +353,15 @@ class Checked:
 
 def essence(cluster: Cluster) -> dict[str, Mapping[str, Any]]:
     """What a rebuild must bring back, by asset; who may read it is checked by `Checked.access`."""
-    left_out = ("fields", "visibility", "anchored", "result_anchored", "revocation_anchored", "journalled")
+    left_out = (
+        "fields",
+        "visibility",
+        "anchored",
+        "result_anchored",
+        "revocation_anchored",
+        "journalled",
+        "erase_again",
+    )
     kept = [column for column in assets.c if column.name not in left_out]
     found: dict[str, dict[str, Any]] = {}
     with cluster.database.catalogue.reading() as connection:

@@ -23,7 +23,6 @@ from polyshare.operations.uploads import below, parts_key, prefix
 from polyshare.ports import Bucket
 
 _PAGE = 100
-_UNDER_WAY = 900.0  # seconds that a request may hang and then still write
 
 
 def share(ports: Ports, caller: Caller, reference: str, body: Share) -> Grants:
@@ -189,7 +188,7 @@ def finish_erasing(ports: Ports, asset: str) -> None:
             "revocation_reason": row.revocation_reason,
         },
     )
-    settled = row.erased + _UNDER_WAY + ports.settings.url_seconds
+    settled = row.erased + ports.settings.hung_seconds + ports.settings.url_seconds
     again = settled if ports.clock.now() < settled else None
     with ports.catalogue.transaction() as connection:
         connection.execute(files.delete().where(files.c.asset == asset))
