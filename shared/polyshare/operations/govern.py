@@ -157,8 +157,8 @@ def finish_erasing(ports: Ports, asset: str) -> None:
         tried = connection.execute(sa.select(jobs).where(jobs.c.asset == asset)).all()
         own = [prefix(row.organisation, upload) for upload in (asset, *(u for job in tried for u in uploads_of(job)))]
         others = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset).where(assets.c.erased.is_(None))
-        wanted = sa.or_(files.c.key.in_(mine), *(sa.and_(*below(one)) for one in own))
-        used = set(connection.scalars(others.where(wanted)))
+        used = set(connection.scalars(others.where(files.c.key.in_(mine))))
+        used.update(*(connection.scalars(others.where(*below(one))) for one in own))
         linked = connection.execute(sa.select(parents).where(parents.c.asset == asset).order_by(parents.c.position))
         above = [{"parent": link.parent, "role": link.role} for link in linked]
         drop = drop_document(connection, asset)
