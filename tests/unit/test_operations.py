@@ -414,6 +414,19 @@ def test_an_erasure_that_was_cut_short_is_finished_where_there_are_no_files(worl
     assert b"salt" not in kept
 
 
+def test_a_translation_fails_whose_model_was_erased_and_its_result_lost_with_the_database(world: World) -> None:
+    model = world.model(world.dataset().id, parameters={"framework": "sklearn"}, translate=False)
+    world.settle(sweeps=2)
+    translation = world.post("translate", "/", {"model": model.id})
+    world.govern("erase", model.id, {"confirm": model.id})
+    with world.catalogue.transaction() as connection:  # it was not on the ledger yet, and is not known any more
+        connection.execute(assets.update().where(assets.c.id == model.id).values(result_anchored=None))
+    world.settle(sweeps=2)
+    row = world.row(assets, translation.id)
+    assert row.state == "failed"
+    assert "erased" in row.reason
+
+
 def test_a_job_whose_dataset_was_erased_fails_and_trains_on_nothing(world: World) -> None:
     dataset = world.dataset()
     model = world.model(dataset.id)

@@ -92,12 +92,13 @@ def _may_start(connection: sa.Connection, row: sa.Row[Any], asset: Asset) -> boo
     if asset.erased is not None or asset.state not in (State.QUEUED, State.RUNNING, State.PUBLISHING):
         return False
     above = connection.execute(
-        sa.select(assets.c.anchored, assets.c.result_anchored, assets.c.kind)
+        sa.select(assets.c.anchored, assets.c.result_anchored, assets.c.kind, assets.c.erased)
         .join(parents, parents.c.parent == assets.c.id)
         .where(parents.c.asset == asset.id)
     )
-    return all(
-        parent.anchored is not None and (parent.kind != Kind.MODEL or parent.result_anchored is not None)
+    return all(  # of an erased model a rebuild knows no result that could be anchored: the job starts, to fail
+        parent.anchored is not None
+        and (parent.kind != Kind.MODEL or parent.result_anchored is not None or parent.erased is not None)
         for parent in above
     )
 
