@@ -139,5 +139,6 @@ def _ailing(stack: Machine) -> dict[str, str]:
 
 
 def _is_whole(stack: Machine, asset: str, out: Path) -> None:
+    stack.polyshare("status", asset, "--follow")  # until it is anchored: it may have been cut off before
     stack.polyshare("fetch", asset, "-o", str(out))
     stack.polyshare("verify", str(out))
