@@ -25,7 +25,7 @@ from tests.bench.measure import Row, median, percentile, row
 from tests.bench.stack import Stack, s3_client, stack
 
 DATASETS = 100
-ROUNDS = 3
+ROUNDS = 9
 BYTES = 4096
 _PATIENCE = 60.0  # seconds
 
