@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -396,4 +398,15 @@ def test_an_error_of_the_database_tells_no_values(database: str) -> None:
     with pytest.raises(sa.exc.IntegrityError) as caught, catalogue.transaction() as connection:
         connection.execute(assets.insert(), [row, row])
     assert "hush" not in str(caught.value)
+    catalogue.close()
+
+
+def test_a_database_that_somebody_else_holds_is_unavailable(tmp_path: Path) -> None:
+    catalogue = Catalogue(f"sqlite:///{tmp_path}/catalogue.db")
+    with catalogue.reading() as connection:
+        connection.exec_driver_sql("PRAGMA busy_timeout=0")  # of the connection that is lent again
+    with closing(sqlite3.connect(tmp_path / "catalogue.db", isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(Unavailable, match="locked"), catalogue.transaction():
+            pass
     catalogue.close()

@@ -92,15 +92,13 @@ def _tune_sqlite(connection: object, _record: object) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    """Asked of the driver itself: SQLAlchemy takes longer to hand a statement on than SQLite to run one of these."""
     options = connection.get_execution_options()
-    execute = connection.connection.dbapi_connection.execute  # type: ignore[union-attr]
     if options.get("polyshare_writes"):
         level = "FULL" if options.get("polyshare_flushed", True) else "NORMAL"
         if connection.info.get("synchronous", "FULL") != level:
-            execute(f"PRAGMA synchronous={level}")
+            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
             connection.info["synchronous"] = level
-    execute("BEGIN IMMEDIATE" if options.get("polyshare_writes") else "BEGIN")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("polyshare_writes") else "BEGIN")
 
 
 def _begin_postgresql(connection: sa.Connection) -> None:
