@@ -179,9 +179,8 @@ def _begin(
     declared: Any = SimpleNamespace(**values)
     values |= _frozen(connection, ports, declared, manifest)
     row: Any = SimpleNamespace(**values, anchored=None)  # as it would be read
-    held = file_rows(asset, _part_of(row), stored)
     connection.execute(assets.insert(), values)
-    write_files(connection, held)
+    held = write_files(connection, asset, _part_of(row), stored)
     open_upload(connection, ports, asset, organisation, manifest, reused, brought)
     links = links_of(connection, row)
     document = registration_document(row, held=held, links=links, job=declaration.job, asked=asked)
@@ -261,7 +260,7 @@ def freeze(
         _take_turn(connection, asset, row.organisation, row.name, reused)
         values = _frozen(connection, ports, row, Manifest.of(item.entry for item in stored))
         connection.execute(assets.update().where(assets.c.id == asset).values(**values))
-        write_files(connection, file_rows(asset, _part_of(row), stored))
+        write_files(connection, asset, _part_of(row), stored)
         close(connection, asset)
         also(connection)
         return connection.execute(sa.select(assets).where(assets.c.id == asset)).one()
@@ -332,9 +331,9 @@ def queue_registration(connection: sa.Connection, ports: Ports, row: Asset) -> N
     )
 
 
-def file_rows(asset: str, part: str, stored: Sequence[Stored]) -> list[dict[str, Any]]:
-    """Which blobs hold an asset's files, for `write_files`."""
-    return [
+def write_files(connection: sa.Connection, asset: str, part: str, stored: Sequence[Stored]) -> list[dict[str, Any]]:
+    """Note which blobs hold an asset's files; returns the rows."""
+    rows = [
         {
             "asset": asset,
             "part": part,
@@ -346,11 +345,9 @@ def file_rows(asset: str, part: str, stored: Sequence[Stored]) -> list[dict[str,
         }
         for position, item in enumerate(stored)
     ]
-
-
-def write_files(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> None:
     if rows:
         connection.execute(files.insert(), rows)
+    return rows
 
 
 def registered(row: Asset) -> Registered:

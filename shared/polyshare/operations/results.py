@@ -28,7 +28,7 @@ from polyshare.operations import journal
 from polyshare.operations.access import Asset
 from polyshare.operations.documents import files_document
 from polyshare.operations.jobs import channels_of, held, upload_of
-from polyshare.operations.register import acknowledge, file_rows, freeze, manifest_of, write_files
+from polyshare.operations.register import acknowledge, freeze, manifest_of, write_files
 from polyshare.operations.uploads import Stored, collect
 from polyshare.ports import Result
 
@@ -259,8 +259,8 @@ def _accept(
                 provenance=provenance,
             )
         )
-        write_files(connection, file_rows(asset.id, "result", results))
-        write_files(connection, file_rows(asset.id, "report", reports))
+        write_files(connection, asset.id, "result", results)
+        write_files(connection, asset.id, "report", reports)
 
 
 def _collected(ports: Ports, row: sa.Row[Any], asset: Asset, listed: list[File]) -> list[Stored]:
