@@ -113,7 +113,7 @@ def build(settings: Settings) -> Ports:
         inbox_credentials=lambda organisation: _inbox_credentials(settings, organisation),
         inbox_elsewhere=cache(lambda: _cloud_inbox(settings.inbox_url)) if settings.inbox_url else None,
         wake=relay.wake,
-        gather=lambda began, came: time.sleep(min(max(0.0, began + pace(came) - time.time()), pace(came))),
+        gather=_gather,
         telemetry=telemetry,
         ending=is_ending,
         close=close,
@@ -186,6 +186,11 @@ class Relay:
             self._pausing = self._due = False
             self._next = time.monotonic() + pace(0)
             return due
+
+
+def _gather(began: float, came: int) -> None:
+    """Sleep until it is time for the next round; never longer than its pace, should the clock be set meanwhile."""
+    time.sleep(min(max(0.0, began + pace(came) - time.time()), pace(came)))
 
 
 def _bus(settings: Settings) -> Bus:
