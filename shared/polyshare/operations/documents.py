@@ -22,6 +22,9 @@ _LINKS = (
     .order_by(parents.c.position)
 )
 
+# What a registration says of its asset, which stays when that is erased.
+STAYING = ("id", "kind", "organisation", "owner", "name", "version", "supersedes", "visibility", "created")
+
 
 def registration_document(
     row: Asset,
@@ -34,23 +37,12 @@ def registration_document(
 ) -> dict[str, Any]:
     """Of a registration. `held` are its rows of `files`, `asked` those of `idempotency`, `links` as of `links_of`."""
     return {
-        "id": row.id,
-        "kind": row.kind,
-        "organisation": row.organisation,
-        "owner": row.owner,
-        "name": row.name,
-        "version": row.version,
-        "supersedes": row.supersedes,
-        "visibility": row.visibility,
-        "created": row.created,
+        **_staying(row, links),
         "salt": row.salt.hex(),
         "content_root": row.content_root.hex(),
         "metadata": row.metadata,
-        "record": row.record.hex(),
-        "address": row.address,
         "request": row.request,
         "job": job,
-        "parents": [{"parent": link.parent, "role": link.role} for link in links],
         "files": files_document(held),
         # So that whoever did not hear of it and asks again, after the database was lost, gets this one.
         "asked": [{**_only(a, "subject", "key", "at"), "request": a["request"].hex()} for a in asked],
@@ -71,6 +63,19 @@ def read_registration(connection: sa.Connection, row: Asset) -> dict[str, Any]:
     )
 
 
+def erased_document(connection: sa.Connection, row: Asset) -> dict[str, Any]:
+    """What stays of a registration when its asset is erased."""
+    return {
+        **_staying(row, links_of(connection, row)),  # the ledger has its links too
+        "files": [],
+        "drop": drop_document(connection, row.id),  # or its files in the inbox would become a dataset again
+        "erased": row.erased,
+        "outcome": row.outcome,
+        "revoked": row.revoked,
+        "revocation_reason": row.revocation_reason,
+    }
+
+
 def drop_document(connection: sa.Connection, asset: str) -> dict[str, str] | None:
     """Of the inbox drop that an asset came from."""
     dropped = connection.execute(_DROP, {"asset": asset}).mappings().first()
@@ -85,6 +90,15 @@ def files_document(held: Iterable[Mapping[Any, Any]]) -> list[dict[str, Any]]:
 def links_of(connection: sa.Connection, row: Asset) -> list[Any]:
     """What an asset was made from, in order: parent, role, address. A dataset was made from nothing."""
     return [] if row.kind == Kind.DATASET else list(connection.execute(_LINKS, {"asset": row.id}))
+
+
+def _staying(row: Asset, links: Iterable[Any]) -> dict[str, Any]:
+    return {
+        **{name: getattr(row, name) for name in STAYING},
+        "record": row.record.hex(),
+        "address": row.address,
+        "parents": [{"parent": link.parent, "role": link.role} for link in links],
+    }
 
 
 def _only(row: Mapping[Any, Any], *names: str) -> dict[str, Any]:

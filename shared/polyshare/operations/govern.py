@@ -12,12 +12,12 @@ from polyshare.assets import Caller, Kind, Role, State, check_name
 from polyshare.bootstrap import Ports
 from polyshare.catalogue import outbox
 from polyshare.catalogue.locks import lock_asset
-from polyshare.catalogue.tables import assets, audit, files, grants, jobs, parents, stages, writes
+from polyshare.catalogue.tables import assets, audit, files, grants, jobs, stages, writes
 from polyshare.errors import Conflict, Erased, Invalid
 from polyshare.ledger.record import revocation_digest
 from polyshare.operations import conformance, journal
 from polyshare.operations.access import UNACKNOWLEDGED, Asset, find_to_govern, note, organisation_of
-from polyshare.operations.documents import drop_document
+from polyshare.operations.documents import erased_document
 from polyshare.operations.jobs import uploads_of
 from polyshare.operations.uploads import below, parts_key, prefix
 from polyshare.ports import Bucket
@@ -159,35 +159,10 @@ def finish_erasing(ports: Ports, asset: str) -> None:
         others = sa.select(files.c.key).join(assets, assets.c.id == files.c.asset).where(assets.c.erased.is_(None))
         used = set(connection.scalars(others.where(files.c.key.in_(mine))))
         used.update(*(connection.scalars(others.where(*below(one))) for one in own))
-        linked = connection.execute(sa.select(parents).where(parents.c.asset == asset).order_by(parents.c.position))
-        above = [{"parent": link.parent, "role": link.role} for link in linked]
-        drop = drop_document(connection, asset)
+        document = erased_document(connection, row)
     keys |= {item.key.removesuffix(".parts") for one in own for item in ports.store().list(Bucket.BLOBS, one)}
     ports.store().delete(Bucket.BLOBS, [name for key in sorted(keys - used) for name in (key, parts_key(key))])
-    journal.bury(
-        ports,
-        asset,
-        {
-            "id": row.id,
-            "kind": row.kind,
-            "organisation": row.organisation,
-            "owner": row.owner,
-            "name": row.name,
-            "version": row.version,
-            "supersedes": row.supersedes,
-            "visibility": row.visibility,
-            "created": row.created,
-            "record": row.record.hex(),
-            "address": row.address,
-            "parents": above,  # the ledger has them too
-            "files": [],
-            "drop": drop,  # or its files in the inbox would become a dataset again
-            "erased": row.erased,
-            "outcome": row.outcome,
-            "revoked": row.revoked,
-            "revocation_reason": row.revocation_reason,
-        },
-    )
+    journal.bury(ports, asset, document)
     settled = row.erased + ports.settings.hung_seconds + ports.settings.url_seconds
     again = settled if ports.clock.now() < settled else None
     with ports.catalogue.transaction() as connection:

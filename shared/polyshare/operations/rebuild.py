@@ -22,6 +22,7 @@ from polyshare.ledger.record import COMPLETED, FAILED, result_digest
 from polyshare.manifest import commitment
 from polyshare.metadata import Metadata
 from polyshare.operations import conformance, journal
+from polyshare.operations.documents import STAYING
 from polyshare.operations.govern import queue_revocation
 from polyshare.operations.models import was_translated
 from polyshare.operations.register import queue_registration
@@ -94,10 +95,7 @@ def _restore(
     asset = registration["id"]
     erased = registration.get("erased")
     is_job = registration["kind"] in (Kind.MODEL, Kind.TRANSLATION)
-    values: dict[str, Any] = {
-        name: registration[name]
-        for name in ("id", "kind", "organisation", "owner", "name", "version", "supersedes", "visibility", "created")
-    }
+    values: dict[str, Any] = {name: registration[name] for name in STAYING}
     values |= {
         "state": State.QUEUED if is_job and not erased else State.REGISTERED,
         "fields": {},
