@@ -173,7 +173,8 @@ def _report_drops(ports: Ports) -> None:
 
 
 def _finish_erasures(ports: Ports) -> None:
-    left = sa.select(assets.c.id).where(assets.c.erased.is_not(None), assets.c.erase_again <= ports.clock.now())
+    due = assets.c.erase_again <= ports.clock.now()
+    left = sa.select(assets.c.id).where(assets.c.erased.is_not(None), due)  # the first is what the index is of
     _each(ports, _rows(ports, left), lambda row: finish_erasing(ports, str(row.id)))
 
 

@@ -63,7 +63,7 @@ def translate(
         answers = stack.enter_context(runs.answers("native"))
         gated = _gated(runs, options, stack)
         compared = _compared(runs, gated, answers)
-        answers.end()
+        answers.end()  # while the gate goes on, or ends itself
         measured = compared.measured
         verdict = agreement.judge(measured, options.most_affected)
         first = None
