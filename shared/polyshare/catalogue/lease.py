@@ -29,7 +29,7 @@ def is_held(ports: Ports, name: str) -> bool:
 
 
 def acquire(ports: Ports, name: str, seconds: float) -> Lease | None:
-    """Take a lease that nobody holds, for so long; None if somebody does. Ask `is_held` first: this waits for a lock."""
+    """Take a lease that nobody holds, for so long; None if somebody does. `is_held` tells the same without a lock."""
     now = ports.clock.now()
     try:
         with ports.catalogue.transaction() as connection:  # flushed: a fence that is forgotten would be given twice
