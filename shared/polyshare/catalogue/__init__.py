@@ -11,7 +11,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from polyshare.catalogue import tables
-from polyshare.catalogue.engine import make_engine
+from polyshare.catalogue.engine import make_engine, purpose
 from polyshare.errors import Misconfigured, Unavailable
 
 _UNDEFINED = ("42P01", "42703")  # SQLSTATE: no such table, no such column
@@ -49,26 +49,23 @@ class Catalogue:
         Raises Unavailable if the database does not answer, or broke a deadlock or a wait by giving this one up: the
         same call may be made again. Raises Misconfigured if it was not migrated.
         """
-        with self._turn, self._connect(polyshare_writes=True, polyshare_flushed=flushed) as connection:
+        with self._turn, self._connect(writes=True, flushed=flushed) as connection:
             yield connection
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
         """Raises as `transaction`."""
-        options: dict[str, object] = {"polyshare_writes": False}
-        if self._engine.dialect.name == "postgresql":
-            options |= {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True}
-        with self._connect(**options) as connection:
+        with self._connect(writes=False) as connection:
             yield connection
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
-    def _connect(self, **options: object) -> Iterator[sa.Connection]:
+    def _connect(self, *, writes: bool, flushed: bool = True) -> Iterator[sa.Connection]:
         try:
             with self._engine.connect() as connection:
-                connection.execution_options(**options)
+                purpose(connection, writes=writes, flushed=flushed)
                 with connection.begin():
                     yield connection
         except (OperationalError, PoolTimeout) as error:

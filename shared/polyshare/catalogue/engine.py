@@ -5,10 +5,13 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
+import msgspec
 import sqlalchemy as sa
+from sqlalchemy.pool import PoolProxiedConnection
 
 from polyshare.settings import read_secret
 
+_PURPOSE = "polyshare_purpose"  # of a connection's transactions
 _STATEMENT_SECONDS = 30
 _LOCK_SECONDS = 10  # to wait for another transaction
 _IDLE_SECONDS = 60  # that a transaction may do nothing: it holds locks
@@ -29,12 +32,25 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         url,
         connect_args={"check_same_thread": False, "timeout": 30},
         hide_parameters=True,  # an error's text goes to the log, and they are salts and metadata
+        json_serializer=_json,
+        json_deserializer=msgspec.json.decode,
         poolclass=sa.pool.StaticPool if memory else sa.pool.QueuePool,
         **sizes,
     )
     sa.event.listen(engine, "connect", _tune_sqlite)
-    sa.event.listen(engine, "begin", _begin_sqlite)
+    # Not by an event: an engine that has any looks for listeners at every statement.
+    engine.dialect.do_begin = _begin_sqlite  # type: ignore[method-assign]
     return engine
+
+
+def purpose(connection: sa.Connection, *, writes: bool, flushed: bool = True) -> None:
+    """Say what the transactions of a connection that was just lent are for, before the first begins."""
+    if connection.dialect.name == "sqlite":
+        connection.info[_PURPOSE] = writes, flushed
+    elif not writes:
+        connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+    elif not flushed:
+        connection.execution_options(polyshare_flushed=False)
 
 
 def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
@@ -70,11 +86,17 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         pool_recycle=1800,
         pool_pre_ping=True,
         hide_parameters=True,
+        json_serializer=_json,
+        json_deserializer=msgspec.json.decode,
     )
     sa.event.listen(engine, "begin", _begin_postgresql)
     if password_file:
         sa.event.listen(engine, "do_connect", partial(_give_password, str(password_file)))
     return engine
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
 
 
 def _give_password(path: str, _dialect: object, _record: object, _args: object, parameters: dict[str, Any]) -> None:
@@ -91,14 +113,16 @@ def _tune_sqlite(connection: object, _record: object) -> None:
     cursor.close()
 
 
-def _begin_sqlite(connection: sa.Connection) -> None:
-    options = connection.get_execution_options()
-    if options.get("polyshare_writes"):
-        level = "FULL" if options.get("polyshare_flushed", True) else "NORMAL"
-        if connection.info.get("synchronous", "FULL") != level:
-            connection.exec_driver_sql(f"PRAGMA synchronous={level}")
-            connection.info["synchronous"] = level
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("polyshare_writes") else "BEGIN")
+def _begin_sqlite(dbapi_connection: PoolProxiedConnection) -> None:
+    """What it raises SQLAlchemy translates, as from any statement."""
+    driver, info = dbapi_connection.driver_connection, dbapi_connection.info
+    assert driver is not None
+    writes, flushed = info.get(_PURPOSE, (False, True))
+    level = "FULL" if flushed else "NORMAL"
+    if writes and info.get("synchronous", "FULL") != level:
+        driver.execute(f"PRAGMA synchronous={level}")
+        info["synchronous"] = level
+    driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
 def _begin_postgresql(connection: sa.Connection) -> None:

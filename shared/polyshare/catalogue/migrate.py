@@ -8,7 +8,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError
 
-from polyshare.catalogue.engine import make_engine
+from polyshare.catalogue.engine import make_engine, purpose
 from polyshare.catalogue.tables import REVISION, assets
 from polyshare.errors import Conflict, Unavailable
 
@@ -28,7 +28,8 @@ def upgrade(url: str) -> tuple[str | None, str]:
         with engine.connect() as connection:
             if revision_of(connection) == REVISION:
                 return REVISION, REVISION
-        with engine.connect() as guard, engine.connect().execution_options(polyshare_writes=True) as connection:
+        with engine.connect() as guard, engine.connect() as connection:
+            purpose(connection, writes=True)
             _take_turn(guard)
             return _upgrade(connection), REVISION
     except DatabaseError as error:

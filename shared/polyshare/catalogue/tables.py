@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlalchemy as sa
 
+from polyshare.catalogue.engine import purpose
 from polyshare.tracing import traceparent
 
 REVISION = "0007"  # of migrations/versions that ends in these tables
@@ -14,11 +15,13 @@ def create(engine: sa.Engine) -> None:
     """Make the tables in an empty database, at the newest revision. One that has tables is left as it is."""
     if sa.inspect(engine).has_table(assets.name):
         return
-    with engine.connect().execution_options(polyshare_writes=True) as connection, connection.begin():
-        if not sa.inspect(connection).has_table(assets.name):
-            metadata.create_all(connection, checkfirst=False)
-            revisions.create(connection, checkfirst=False)
-            connection.execute(revisions.insert().values(version_num=REVISION))
+    with engine.connect() as connection:
+        purpose(connection, writes=True)
+        with connection.begin():
+            if not sa.inspect(connection).has_table(assets.name):
+                metadata.create_all(connection, checkfirst=False)
+                revisions.create(connection, checkfirst=False)
+                connection.execute(revisions.insert().values(version_num=REVISION))
 
 
 def _word(length: int | None = None) -> sa.types.TypeEngine[str]:

@@ -58,7 +58,7 @@ def scan(path: Path) -> tuple[list[tuple[str, Path]], list[str]]:
     except OSError as error:
         raise Invalid(f"{path} can't be read: {error.strerror}") from error
     if stat.S_ISREG(mode):
-        return [(check_path(path.resolve().name), path)], []
+        return [(check_path(path.name), path)], []
     if not stat.S_ISDIR(path.stat().st_mode):
         raise Invalid(f"{path} is neither a file nor a folder")
     found: list[tuple[str, Path]] = []

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
@@ -32,13 +33,10 @@ def begin(request: bytes, *, fresh: bool = False, environ: Mapping[str, str] | N
     """The key of this registration; a new one with `fresh`, and where there is no place to keep it."""
     environ = os.environ if environ is None else environ
     try:
-        state = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
-        folder = state / "polyshare" / "uploads"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        path = folder / sha256(request).hexdigest()
-        for old in folder.iterdir():
-            if old.stat().st_mtime < time.time() - _DAYS * 86_400 or (fresh and old == path):
-                old.unlink(missing_ok=True)
+        state = environ.get("XDG_STATE_HOME") or str(Path.home() / ".local" / "state")
+        path = _folder(state) / sha256(request).hexdigest()
+        if fresh:
+            path.unlink(missing_ok=True)
         try:
             with path.open("x") as file:
                 key = secrets.token_hex(16)
@@ -49,3 +47,14 @@ def begin(request: bytes, *, fresh: bool = False, environ: Mapping[str, str] | N
             return Pending(key, True, path) if len(key) == 32 else begin(request, fresh=True, environ=environ)
     except (OSError, RuntimeError):
         return Pending(secrets.token_hex(16), False, None)
+
+
+@cache
+def _folder(state: str) -> Path:
+    """Where the keys are, without those that are too old; looked after once by each process."""
+    folder = Path(state) / "polyshare" / "uploads"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in folder.iterdir():
+        if old.stat().st_mtime < time.time() - _DAYS * 86_400:
+            old.unlink(missing_ok=True)
+    return folder

@@ -60,8 +60,17 @@ _ACKNOWLEDGE = (  # locks the row, as `lock_asset`
     .values(state=sa.bindparam("into"))
 )
 _STORED = uploads.update().where(uploads.c.id == sa.bindparam("asset")).values(brought=None)
-_BEGUN = sa.select(idempotency).where(
-    idempotency.c.subject == sa.bindparam("subject"), idempotency.c.key == sa.bindparam("key")
+_UNDER_KEY = idempotency.c.subject == sa.bindparam("subject"), idempotency.c.key == sa.bindparam("key")
+_BEGUN = sa.select(idempotency).where(*_UNDER_KEY)
+_CLAIM = (
+    idempotency.insert()
+    .from_select(
+        list(idempotency.c),
+        sa.select(*(sa.bindparam(column.name, type_=column.type) for column in idempotency.c)).where(
+            ~sa.exists().where(*_UNDER_KEY)
+        ),
+    )
+    .execution_options(preserve_rowcount=True)
 )
 
 
@@ -114,32 +123,26 @@ def declare(ports: Ports, caller: Caller, declaration: Declaration, key: str | N
     subject, key = ("", declaration.once) if declaration.once else (caller.subject, key)
     # What needs no upload is frozen at once; of the rest nothing is fixed yet, so it may be forgotten.
     complete = bool(declaration.brought) or not declaration.manifest.entries
+    asset = declaration.reserved or ports.new_id()
+    under = [{"subject": subject, "key": key, "request": asked, "asset": asset, "at": now}] if key else []
+    values = {
+        "id": asset,
+        "kind": declaration.kind,
+        "organisation": organisation,
+        "owner": caller.subject,
+        "name": name,
+        "visibility": registration.visibility,
+        "state": State.UPLOADING,
+        "created": now,
+        "fields": {**registration.metadata, **declaration.fields},
+        "request": declaration.request,
+    }
     with ports.catalogue.transaction(flushed=complete) as connection:
-        if key:
-            lock(connection, f"idempotency {subject} {key}")
-        asset = _begun(connection, subject, key, asked) if key else None
-        begun = None
-        if asset is None:
-            asset = take(connection, declaration.reserved) if declaration.reserved else ports.new_id()
-            values = {
-                "id": asset,
-                "kind": declaration.kind,
-                "organisation": organisation,
-                "owner": caller.subject,
-                "name": name,
-                "visibility": registration.visibility,
-                "state": State.UPLOADING,
-                "created": now,
-                "fields": {**registration.metadata, **declaration.fields},
-                "request": declaration.request,
-            }
-            under = [{"subject": subject, "key": key, "request": asked, "asset": asset, "at": now}] if key else []
-            if under:
-                connection.execute(idempotency.insert(), under)
-            begun = _begin(connection, ports, caller, declaration, values, under, complete)
+        earlier = _claim(connection, under[0]) if under else None
+        begun = None if earlier else _begin(connection, ports, caller, declaration, values, under, complete)
     if begun is not None and begun.frozen is not None:
         return registered(acknowledge(ports, *begun.frozen))
-    return progress(ports, asset, None if begun is None or declaration.reserved else begun.absent)
+    return progress(ports, earlier or asset, None if begun is None or declaration.reserved else begun.absent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,16 +163,18 @@ def _begin(
     complete: bool,
 ) -> _Begun:
     asset, organisation, now = values["id"], values["organisation"], values["created"]
+    if declaration.reserved:
+        take(connection, declaration.reserved)
     for position, (parent, role) in enumerate(declaration.parents):
         connection.execute(parents.insert(), {"asset": asset, "position": position, "parent": parent, "role": role})
     if declaration.job:
         job = {"id": ports.new_id(), "asset": asset, "action": declaration.job, "created": now}
         connection.execute(jobs.insert(), {**job, "state": "waiting", "attempt": 0})
-    connection.execute(stages.insert(), {"asset": asset, "stage": State.UPLOADING, "at": now})
     manifest = declaration.manifest
     reused = reusable(connection, ports, caller, organisation, manifest)
     absent = [entry.path for entry in manifest.entries if entry.path not in reused]
     if not complete or not declaration.brought.keys() >= set(absent):
+        connection.execute(stages.insert(), {"asset": asset, "stage": State.UPLOADING, "at": now})
         connection.execute(assets.insert(), values)
         open_upload(connection, ports, asset, organisation, manifest, reused)
         return _Begun(absent)
@@ -437,20 +442,25 @@ def _check_reused(connection: sa.Connection, asset: str, reused: Mapping[str, st
         raise Conflict(f"bytes that {asset} was to share were erased meanwhile: begin again with a new upload")
 
 
-def _begun(connection: sa.Connection, subject: str, key: str, asked: bytes) -> str | None:
-    row = connection.execute(_BEGUN, {"subject": subject, "key": key}).first()
-    if row is None:
+def _claim(connection: sa.Connection, asked: Mapping[str, Any]) -> str | None:
+    """Note what is asked under a key, a row of `idempotency`; the asset, where it was asked before.
+
+    Raises Conflict if that was something else.
+    """
+    lock(connection, f"idempotency {asked['subject']} {asked['key']}")
+    if connection.execute(_CLAIM, asked).rowcount:
         return None
-    if row.request != asked:
+    before = connection.execute(_BEGUN, asked).one()
+    if before.request != asked["request"]:
         raise Conflict("this Idempotency-Key was used for another request: use a new one")
-    state = connection.scalar(sa.select(assets.c.state).where(assets.c.id == row.asset))
-    closed = connection.scalar(sa.select(uploads.c.closed).where(uploads.c.id == row.asset))
-    if state is None or (
-        state == State.UPLOADING and closed is not False
-    ):  # it expired; begin again under the same key
-        connection.execute(idempotency.delete().where(idempotency.c.subject == subject, idempotency.c.key == key))
-        return None
-    return str(row.asset)
+    state = connection.scalar(sa.select(assets.c.state).where(assets.c.id == before.asset))
+    closed = connection.scalar(sa.select(uploads.c.closed).where(uploads.c.id == before.asset))
+    if state is not None and (state != State.UPLOADING or closed is False):
+        return str(before.asset)
+    # It expired: begun again, under the same key.
+    under = idempotency.c.subject == before.subject, idempotency.c.key == before.key
+    connection.execute(idempotency.update().where(*under).values(asset=asked["asset"], at=asked["at"]))
+    return None
 
 
 def _fingerprint(declaration: Declaration, organisation: str) -> bytes:

@@ -204,7 +204,7 @@ class Stack:
     def _functions(self) -> Service:
         command = [sys.executable, "-m", "uvicorn", "--factory", "polyshare.stack.app:create"]
         command += ["--host", listening.HOST, "--port", str(self.functions_port), "--log-level", "warning"]
-        command += ["--no-access-log", "--no-server-header", "--timeout-graceful-shutdown", "10"]
+        command += ["--no-access-log", "--no-server-header", "--no-proxy-headers", "--timeout-graceful-shutdown", "10"]
         health = self.functions_url.format(function="query_status") + "/healthz"
         return Service(
             "functions",
