@@ -15,6 +15,23 @@ if TYPE_CHECKING:
     from polyshare.bootstrap import Ports
 
 
+# Made once: SQLAlchemy takes as long to make a statement as to run it.
+_IS_DUE = sa.select(outbox.c.row).where(outbox.c.due <= sa.bindparam("now")).limit(1)
+_DUE = (
+    sa.select(outbox)
+    .where(outbox.c.due <= sa.bindparam("now"))
+    .order_by(outbox.c.due, outbox.c.row)
+    .limit(sa.bindparam("most"))
+    .with_for_update(skip_locked=True)
+)
+_UNDER_WAY = (
+    outbox.update()
+    .where(outbox.c.row == sa.bindparam("which"))
+    .values(due=sa.bindparam("again"), attempts=outbox.c.attempts + 1)
+)
+_TAKEN = outbox.delete().where(sa.tuple_(outbox.c.id, outbox.c.attempts).in_(sa.bindparam("taken", expanding=True)))
+
+
 def append(
     connection: sa.Connection,
     type: str,
@@ -47,23 +64,15 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
     """
     now = ports.clock.now()
     with ports.catalogue.reading() as connection:  # mostly there is nothing, for which no lock is needed
-        if connection.execute(sa.select(outbox.c.row).where(outbox.c.due <= now).limit(1)).first() is None:
+        if connection.execute(_IS_DUE, {"now": now}).first() is None:
             return 0
     with ports.catalogue.transaction(flushed=False) as connection:
-        rows = connection.execute(
-            sa.select(outbox)
-            .where(outbox.c.due <= now)
-            .order_by(outbox.c.due, outbox.c.row)
-            .limit(limit)
-            .with_for_update(skip_locked=True)
-        ).all()
+        rows = connection.execute(_DUE, {"now": now, "most": limit}).all()
         if not rows:
             return 0
         # Not due again while it is being sent; if this process dies, it is.
         connection.execute(
-            outbox.update()
-            .where(outbox.c.row == sa.bindparam("which"))
-            .values(due=sa.bindparam("again"), attempts=outbox.c.attempts + 1),
+            _UNDER_WAY,
             [{"which": row.row, "again": now + min(2.0**row.attempts, 60.0) + 5.0} for row in rows],
         )
     sent = [
@@ -74,7 +83,7 @@ def deliver(ports: Ports, *, limit: int = 100) -> int:
     taken = [(row.id, row.attempts + 1) for row, ok in zip(rows, ports.bus.publish(sent), strict=True) if ok]
     if taken:
         with ports.catalogue.transaction(flushed=False) as connection:
-            connection.execute(outbox.delete().where(sa.tuple_(outbox.c.id, outbox.c.attempts).in_(taken)))
+            connection.execute(_TAKEN, {"taken": taken})
     return len(taken)
 
 

@@ -21,13 +21,17 @@ UNACKNOWLEDGED = (State.UPLOADING, State.REGISTERING)
 
 def readable(caller: Caller, now: float) -> sa.ColumnElement[bool]:
     """The condition that the caller may read an asset."""
-    member = list(caller.organisations)
+    return _readable(caller.subject, list(caller.organisations), now)
+
+
+def _readable(subject: Any, member: Any, now: Any) -> sa.ColumnElement[bool]:
+    """Values, or parameters that stand for them."""
     granted = (
         sa.exists()
         .where(grants.c.asset == assets.c.id, grants.c.organisation.in_(member))
         .where(sa.or_(grants.c.expires.is_(None), grants.c.expires > now))
     )
-    mine = sa.and_(assets.c.owner == caller.subject, assets.c.organisation.in_(member))
+    mine = sa.and_(assets.c.owner == subject, assets.c.organisation.in_(member))
     of_organisation = sa.and_(assets.c.visibility == Visibility.ORGANISATION, assets.c.organisation.in_(member))
     acknowledged = assets.c.state.not_in(UNACKNOWLEDGED)
     others = sa.or_(assets.c.visibility == Visibility.PUBLIC, of_organisation, granted)
@@ -53,9 +57,24 @@ def ways_to_read(caller: Caller, now: float) -> list[sa.ColumnElement[bool]]:
     ]
 
 
+# Made once: SQLAlchemy takes as long to make a statement as to run it, and most requests begin with one of these.
+_BY_ID = sa.select(assets).where(assets.c.id == sa.bindparam("named_id"))
+_BY_NAME = sa.select(assets).where(
+    assets.c.organisation == sa.bindparam("named_organisation"), assets.c.name == sa.bindparam("named_name")
+)
+_BY_VERSION = _BY_NAME.where(assets.c.version == sa.bindparam("named_version"))
+_NEWEST = _BY_NAME.where(assets.c.version.is_not(None)).order_by(assets.c.version.desc()).limit(1)
+_BY_READER = _readable(
+    sa.bindparam("reader"), sa.bindparam("reader_member", expanding=True), sa.bindparam("reader_now", type_=sa.Double)
+)
+_FOR_READER = {named: named.where(_BY_READER) for named in (_BY_ID, _BY_VERSION, _NEWEST)}
+
+
 def find(connection: sa.Connection, caller: Caller, reference: str, now: float) -> Asset:
     """The asset that a reference names and the caller may read; raises NotFound or Invalid."""
-    found = connection.execute(_named(reference).where(readable(caller, now))).first()
+    named, values = _named(reference)
+    values |= {"reader": caller.subject, "reader_member": list(caller.organisations), "reader_now": now}
+    found = connection.execute(_FOR_READER[named], values).first()
     if found is None:
         raise NotFound(f"there is no asset {reference[:200]!r} that you may read")
     return found
@@ -63,7 +82,7 @@ def find(connection: sa.Connection, caller: Caller, reference: str, now: float) 
 
 def find_to_govern(connection: sa.Connection, caller: Caller, reference: str, now: float) -> Asset:
     """The asset that a reference names, for its owner or an admin of its organisation; raises NotFound or Forbidden."""
-    found = connection.execute(_named(reference)).first()
+    found = connection.execute(*_named(reference)).first()
     if found is not None and caller.role(found.organisation) == Role.ADMIN:
         return found
     found = find(connection, caller, reference, now)
@@ -113,11 +132,12 @@ def note(
     )
 
 
-def _named(text: str) -> sa.Select[Any]:
+def _named(text: str) -> tuple[sa.Select[Any], dict[str, Any]]:
+    """The statement that finds what a reference names, whoever may read it, and its parameters."""
     reference = Reference.parse(text)
     if reference.id is not None:
-        return sa.select(assets).where(assets.c.id == reference.id)
-    named = sa.select(assets).where(assets.c.organisation == reference.organisation, assets.c.name == reference.name)
+        return _BY_ID, {"named_id": reference.id}
+    values = {"named_organisation": reference.organisation, "named_name": reference.name}
     if reference.version is not None:
-        return named.where(assets.c.version == reference.version)
-    return named.where(assets.c.version.is_not(None)).order_by(assets.c.version.desc()).limit(1)
+        return _BY_VERSION, {**values, "named_version": reference.version}
+    return _NEWEST, values

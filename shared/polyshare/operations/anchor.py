@@ -41,6 +41,33 @@ _DONE: Mapping[str, tuple[str, str, str]] = {
 }
 
 
+# Made once: SQLAlchemy takes as long to make a statement as to run it.
+_SIGNED = sa.select(transactions).where(transactions.c.state == "signed").order_by(transactions.c.nonce)
+_READY = (
+    sa.select(writes)
+    .where(writes.c.state == "pending", writes.c.transaction.is_(None), writes.c.row > sa.bindparam("after"))
+    .order_by(writes.c.row)
+    .limit(sa.bindparam("most"))
+)
+_FAILED = (
+    sa.select(writes.c.transaction)
+    .where(writes.c.state == "pending", writes.c.transaction.is_not(None))
+    .order_by(writes.c.row)
+    .limit(1)
+)
+_CARRIED = (
+    sa.select(writes)
+    .where(writes.c.transaction == sa.bindparam("hash"), writes.c.state == "sent")
+    .order_by(writes.c.row)
+)
+_SENT = (
+    writes.update()
+    .where(writes.c.row == sa.bindparam("which"), writes.c.state == "pending")
+    .values(state="sent", transaction=sa.bindparam("hash"))
+)
+_DONE_WITH = writes.update().where(writes.c.row == sa.bindparam("which")).values(state="done")
+
+
 def anchor(ports: Ports) -> int:
     """Write all that is pending to the ledger; returns how many entries came to their end.
 
@@ -80,9 +107,7 @@ class _Anchoring:
     def _settle(self) -> int:
         """Bring every signed transaction to its end: send it (again), read its receipt, note what it did."""
         with self._ports.catalogue.reading() as connection:
-            signed = connection.execute(
-                sa.select(transactions).where(transactions.c.state == "signed").order_by(transactions.c.nonce)
-            ).all()
+            signed = connection.execute(_SIGNED).all()
         for transaction in signed:
             self._ledger.send(transaction.raw)
         ended = 0
@@ -129,10 +154,7 @@ class _Anchoring:
                 ]
                 if not done:
                     continue
-                connection.execute(
-                    writes.update().where(writes.c.row == sa.bindparam("w")).values(state="done"),
-                    [{"w": write.row} for write in done],
-                )
+                connection.execute(_DONE_WITH, [{"which": write.row} for write in done])
                 connection.execute(
                     assets.update().where(assets.c.id == sa.bindparam("a")).values({column: receipt.time}),
                     [{"a": write.asset} for write in done],
@@ -236,11 +258,9 @@ class _Anchoring:
                 ],
             )
             connection.execute(
-                writes.update()
-                .where(writes.c.row == sa.bindparam("w"), writes.c.state == "pending")
-                .values(state="sent", transaction=sa.bindparam("hash")),
+                _SENT,
                 [
-                    {"w": write.row, "hash": transaction.hash}
+                    {"which": write.row, "hash": transaction.hash}
                     for transaction, batch in zip(signed, batches, strict=True)
                     for write in batch
                 ],
@@ -288,9 +308,8 @@ def entry_of(write: Write) -> Entry:
 
 def _has_work(ports: Ports) -> bool:
     with ports.catalogue.reading() as connection:
-        signed = sa.select(transactions.c.hash).where(transactions.c.state == "signed").limit(1)
         return bool(
-            connection.execute(signed).first()
+            connection.execute(_SIGNED).first()
             or _halves_of_a_failed_one(connection)
             or next(_ready(connection, page=1), None) is not None
         )
@@ -302,12 +321,7 @@ def _ready(connection: sa.Connection, page: int = _PAGE) -> Iterator[Write]:
     `page` are read at first.
     """
     last = 0
-    while found := connection.execute(
-        sa.select(writes)
-        .where(writes.c.state == "pending", writes.c.transaction.is_(None), writes.c.row > last)
-        .order_by(writes.c.row)
-        .limit(page)
-    ).all():
+    while found := connection.execute(_READY, {"after": last, "most": page}).all():
         needed = {write.row: {*write.after, *([write.asset] if write.action != "register" else [])} for write in found}
         anchored = _anchored(connection, sorted(set().union(*needed.values())))
         yield from (write for write in found if needed[write.row] <= anchored)
@@ -326,30 +340,17 @@ def _anchored(connection: sa.Connection, ids: Sequence[str]) -> set[str]:
 
 def _halves_of_a_failed_one(connection: sa.Connection) -> list[list[Write]]:
     """What a transaction that reverted carried, cut in two."""
-    pending = writes.c.state == "pending"
-    failed = connection.scalar(
-        sa.select(writes.c.transaction)
-        .where(pending, writes.c.transaction.is_not(None))
-        .order_by(writes.c.row)
-        .limit(1)
-    )
+    failed = connection.scalar(_FAILED)
     if failed is None:
         return []
-    rows = list(
-        connection.execute(sa.select(writes).where(pending, writes.c.transaction == failed).order_by(writes.c.row))
-    )
+    of_it = writes.c.state == "pending", writes.c.transaction == failed
+    rows = list(connection.execute(sa.select(writes).where(*of_it).order_by(writes.c.row)))
     half = (len(rows) + 1) // 2
     return [part for part in (rows[:half], rows[half:]) if part]
 
 
 def _carried(connection: sa.Connection, transaction: bytes) -> list[Write]:
-    return list(
-        connection.execute(
-            sa.select(writes)
-            .where(writes.c.transaction == transaction, writes.c.state == "sent")
-            .order_by(writes.c.row)
-        )
-    )
+    return list(connection.execute(_CARRIED, {"hash": transaction}))
 
 
 def _add_stages(connection: sa.Connection, ports: Ports, added: Sequence[tuple[str, str, str | None]]) -> None:

@@ -16,25 +16,31 @@ from polyshare.operations.access import Asset, find
 _ENDS = (State.REGISTERED, State.TRAINED, State.TRANSLATED, State.FAILED)
 
 
+# Made once: SQLAlchemy takes as long to make a statement as to run it, and a status is asked for again and again.
+_MINE: sa.BindParameter[str] = sa.bindparam("asset")
+_STAGES = sa.select(stages).where(stages.c.asset == _MINE).order_by(stages.c.row)
+_JOB = sa.select(jobs).where(jobs.c.asset == _MINE)
+_TRANSLATION = (
+    sa.select(assets.c.id)
+    .join(parents, parents.c.asset == assets.c.id)
+    .where(parents.c.parent == _MINE, assets.c.kind == Kind.TRANSLATION)
+    .order_by(assets.c.created.desc())
+    .limit(1)
+)
+_REJECTED = sa.select(writes.c.row).where(writes.c.asset == _MINE, writes.c.state == "rejected")
+_REPORT = sa.select(files.c.path).where(files.c.asset == _MINE, files.c.part == "report").limit(1)
+
+
 def status(ports: Ports, caller: Caller, reference: str) -> Status:
     """Raises NotFound."""
     with ports.catalogue.reading() as connection:
         asset = find(connection, caller, reference, ports.clock.now())
-        told = connection.execute(sa.select(stages).where(stages.c.asset == asset.id).order_by(stages.c.row)).all()
-        job = connection.execute(sa.select(jobs).where(jobs.c.asset == asset.id)).first()
-        translation = connection.scalar(
-            sa.select(assets.c.id)
-            .join(parents, parents.c.asset == assets.c.id)
-            .where(parents.c.parent == asset.id, assets.c.kind == Kind.TRANSLATION)
-            .order_by(assets.c.created.desc())
-            .limit(1)
-        )
-        rejected = connection.execute(
-            sa.select(writes.c.row).where(writes.c.asset == asset.id, writes.c.state == "rejected")
-        ).first()
-        report = connection.execute(
-            sa.select(files.c.path).where(files.c.asset == asset.id, files.c.part == "report").limit(1)
-        ).first()
+        mine = {"asset": asset.id}
+        told = connection.execute(_STAGES, mine).all()
+        job = connection.execute(_JOB, mine).first()
+        translation = connection.scalar(_TRANSLATION, mine)
+        rejected = connection.execute(_REJECTED, mine).first()
+        report = connection.execute(_REPORT, mine).first()
     position = None
     if job is not None and job.state == "queued":
         with suppress(Unavailable):  # all else is known without the runner
