@@ -1,10 +1,13 @@
 import json
 import math
+import sys
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
 import pytest
 from eth_abi import encode  # type: ignore[attr-defined]
+from eth_utils import keccak  # type: ignore[attr-defined]
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -40,6 +43,24 @@ def test_every_field_is_proven_against_the_root_without_the_others() -> None:
         assert field.value == value
         assert verify_field(field, proof, sealed.root)
         assert not verify_field(Field(name, "other", field.salt), proof, sealed.root)
+
+
+@pytest.mark.parametrize("library", ["sha3", "Crypto.Hash"])
+def test_either_library_hashes_as_ethereum(library: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The one that there is a wheel of is taken; here both are installed."""
+    pytest.importorskip(library)
+    if library != "sha3":
+        monkeypatch.setitem(sys.modules, "sha3", None)
+    spec = find_spec("polyshare.metadata")
+    assert spec is not None
+    assert spec.loader is not None
+    anew = module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, anew)
+    spec.loader.exec_module(anew)
+    assert ("keccak" in vars(anew)) == (library != "sha3")
+    # Of the Ethereum Yellow Paper, appendix: KEC of nothing; and over more than one block of 136 bytes.
+    assert anew.keccak256(b"").hex() == "c5d2460186f7233c927e7db2dcc703c0e500b653ca82273b7bfad8045d85a470"
+    assert anew.keccak256(bytes(200)) == keccak(bytes(200))
 
 
 def test_leaves_are_what_solidity_computes() -> None:
