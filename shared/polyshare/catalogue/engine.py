@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -38,19 +39,25 @@ def _sqlite(url: sa.URL) -> sa.Engine:
         **sizes,
     )
     sa.event.listen(engine, "connect", _tune_sqlite)
-    # Not by an event: an engine that has any looks for listeners at every statement.
-    engine.dialect.do_begin = _begin_sqlite  # type: ignore[method-assign]
+    _begin_by(engine, _begin_sqlite)
     return engine
 
 
 def purpose(connection: sa.Connection, *, writes: bool, flushed: bool = True) -> None:
     """Say what the transactions of a connection that was just lent are for, before the first begins."""
-    if connection.dialect.name == "sqlite":
-        connection.info[_PURPOSE] = writes, flushed
-    elif not writes:
+    connection.info[_PURPOSE] = writes, flushed
+    if connection.dialect.name == "postgresql" and not writes:
         connection.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-    elif not flushed:
-        connection.execution_options(polyshare_flushed=False)
+
+
+def _begin_by(engine: sa.Engine, begin: Callable[[PoolProxiedConnection, bool, bool], None]) -> None:
+    """Have transactions begun by this, which is told the connection and its purpose; SQLAlchemy translates its errors.
+
+    Not by SQLAlchemy's event: an engine that has a listener looks for listeners at every statement.
+    """
+    engine.dialect.do_begin = lambda dbapi_connection: begin(  # type: ignore[method-assign]
+        dbapi_connection, *dbapi_connection.info.get(_PURPOSE, (False, True))
+    )
 
 
 def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
@@ -89,7 +96,7 @@ def _postgresql(url: sa.URL, pool: int, statement_seconds: int) -> sa.Engine:
         json_serializer=_json,
         json_deserializer=msgspec.json.decode,
     )
-    sa.event.listen(engine, "begin", _begin_postgresql)
+    _begin_by(engine, _begin_postgresql)
     if password_file:
         sa.event.listen(engine, "do_connect", partial(_give_password, str(password_file)))
     return engine
@@ -113,11 +120,9 @@ def _tune_sqlite(connection: object, _record: object) -> None:
     cursor.close()
 
 
-def _begin_sqlite(dbapi_connection: PoolProxiedConnection) -> None:
-    """What it raises SQLAlchemy translates, as from any statement."""
-    driver, info = dbapi_connection.driver_connection, dbapi_connection.info
+def _begin_sqlite(connection: PoolProxiedConnection, writes: bool, flushed: bool) -> None:
+    driver, info = connection.driver_connection, connection.info
     assert driver is not None
-    writes, flushed = info.get(_PURPOSE, (False, True))
     level = "FULL" if flushed else "NORMAL"
     if writes and info.get("synchronous", "FULL") != level:
         driver.execute(f"PRAGMA synchronous={level}")
@@ -125,6 +130,8 @@ def _begin_sqlite(dbapi_connection: PoolProxiedConnection) -> None:
     driver.execute("BEGIN IMMEDIATE" if writes else "BEGIN")
 
 
-def _begin_postgresql(connection: sa.Connection) -> None:
-    if not connection.get_execution_options().get("polyshare_flushed", True):
-        connection.exec_driver_sql("SET LOCAL synchronous_commit = off")
+def _begin_postgresql(connection: PoolProxiedConnection, writes: bool, flushed: bool) -> None:
+    """The driver begins by itself, with the first statement."""
+    if writes and not flushed:
+        assert connection.driver_connection is not None
+        connection.driver_connection.execute("SET LOCAL synchronous_commit = off")
