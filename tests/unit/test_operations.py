@@ -119,6 +119,7 @@ def test_files_that_come_with_the_declaration_need_no_upload(world: World) -> No
     held = {row.path: row.key for row in world.rows(sa.select(files_table))}
     assert {path: world.store.get(Bucket.BLOBS, key) for path, key in held.items()} == files.contents
     assert world.rows(sa.select(uploads.c.brought).where(uploads.c.brought.is_not(None))) == []
+    assert stages_of(world, registered.id) == ["registered", "anchored"]
     again = world.post("register_dataset", "/", {"files": files.listed()}, key="k")
     assert again.id == registered.id
 
