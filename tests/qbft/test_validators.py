@@ -60,5 +60,6 @@ def test_a_validator_whose_disk_was_lost_comes_back_with_its_key_alone(running: 
     height = witness.height()
     lost.start()
     running.wait_for_blocks(height + 3, by=lost)
+    running.start_all()  # it has the blocks, and may not have found all others yet
     running.validators[2].stop()  # so the one that came back is needed
     running.wait_for_blocks(5, by=witness)
