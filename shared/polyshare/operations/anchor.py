@@ -43,6 +43,7 @@ _DONE: Mapping[str, tuple[str, str, str]] = {
 
 # Made once: SQLAlchemy takes as long to make a statement as to run it.
 _SIGNED = sa.select(transactions).where(transactions.c.state == "signed").order_by(transactions.c.nonce)
+_IS_SIGNED = sa.select(transactions.c.hash).where(transactions.c.state == "signed").limit(1)
 _READY = (
     sa.select(writes)
     .where(writes.c.state == "pending", writes.c.transaction.is_(None), writes.c.row > sa.bindparam("after"))
@@ -309,7 +310,7 @@ def entry_of(write: Write) -> Entry:
 def _has_work(ports: Ports) -> bool:
     with ports.catalogue.reading() as connection:
         return bool(
-            connection.execute(_SIGNED).first()
+            connection.execute(_IS_SIGNED).first()
             or _halves_of_a_failed_one(connection)
             or next(_ready(connection, page=1), None) is not None
         )
