@@ -18,11 +18,13 @@ import rfc8785
 from polyshare.errors import Invalid
 
 try:
-    from sha3 import keccak_256  # five times as fast, and a registration takes 27; its wheels are for Linux only
+    from sha3 import (
+        keccak_256 as _keccak,
+    )  # five times as fast, and a registration takes 27; its wheels are for Linux only
 except ImportError:
     from Crypto.Hash import keccak
 
-    def keccak_256(data: bytes) -> Any:
+    def _keccak(data: bytes) -> Any:
         return keccak.new(data=data, digest_bits=256)
 
 
@@ -36,7 +38,7 @@ _SAFE = 2**53
 
 def keccak256(data: bytes) -> bytes:
     """Ethereum's hash, 32 bytes."""
-    digest: bytes = keccak_256(data).digest()
+    digest: bytes = _keccak(data).digest()
     return digest
 
 

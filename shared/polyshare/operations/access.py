@@ -65,7 +65,7 @@ _BY_NAME = sa.select(assets).where(
 _BY_VERSION = _BY_NAME.where(assets.c.version == sa.bindparam("named_version"))
 _NEWEST = _BY_NAME.where(assets.c.version.is_not(None)).order_by(assets.c.version.desc()).limit(1)
 _BY_READER = _readable(
-    sa.bindparam("reader"), sa.bindparam("reader_member", expanding=True), sa.bindparam("reader_now", type_=sa.Double)
+    sa.bindparam("reader"), sa.bindparam("reader_member", expanding=True), sa.bindparam("reader_now")
 )
 _FOR_READER = {named: named.where(_BY_READER) for named in (_BY_ID, _BY_VERSION, _NEWEST)}
 
