@@ -43,6 +43,7 @@ class Sent:
         with self.changed:
             if self.fails:
                 self.fails -= 1
+                self.changed.notify_all()
                 raise RuntimeError("the database went away")
             taken, self.due = self.due, 0
             self.looks += 1
@@ -76,14 +77,16 @@ def test_what_follows_the_first_commit_is_sent_together(sent: Sent, monkeypatch:
     assert 1 in pauses, "it goes by how many came"
 
 
-def test_a_round_that_fails_is_not_the_last(sent: Sent) -> None:
+def test_rounds_that_fail_end_no_thread(sent: Sent, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bootstrap, "pace", lambda came: 0.0)
     ours = relay()
-    sent.fails = 1
+    for _ in range(Relay._THREADS + 1):  # more than there are threads to lose
+        sent.fails = 1
+        sent.commit(ours)
+        with sent.changed:
+            assert sent.changed.wait_for(lambda: not sent.fails, PATIENCE)
     sent.commit(ours)
-    while sent.fails:
-        threading.Event().wait(0.01)
-    sent.commit(ours)
-    sent.until(2)
+    sent.until(Relay._THREADS + 2)
     ours.close()
 
 
