@@ -18,9 +18,8 @@ import rfc8785
 from polyshare.errors import Invalid
 
 try:
-    from sha3 import (
-        keccak_256 as _keccak,
-    )  # five times as fast, and a registration takes 27; its wheels are for Linux only
+    # Five times as fast, and a registration takes 27; its wheels are for Linux only.
+    from sha3 import keccak_256 as _keccak
 except ImportError:
     from Crypto.Hash import keccak
 
